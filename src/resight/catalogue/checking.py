@@ -1,0 +1,161 @@
+"""What an import finds out about its pictures before anything is written: are they there, whole, and do boxes fit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resight.errors import ImageError, ImageMissing
+from resight.images import inspect, read_file
+from resight.parallel import parallel_map
+from resight.types import Box, Problem, Record
+
+INSIDE_SHARE = 0.5  # a box of which less lies inside its image is taken for a mistake
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """One picture of a dataset as it was found; ``status`` is ``ok``, ``unverified`` or ``quarantined``."""
+
+    status: str
+    problem: str | None = None
+    content_hash: str | None = None
+    byte_size: int | None = None
+    modified_ns: int | None = None
+    width: int | None = None
+    height: int | None = None
+    taken_at: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The pictures of a dataset and everything wrong with them.
+
+    Attributes:
+        images: file name → what was found; missing files are not in it.
+        problems: Missing files and misplaced boxes (refused), undecodable files (quarantined).
+        notes: Lines for the user.
+    """
+
+    images: Mapping[str, CheckedImage]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+def check_images(
+    records: Sequence[Record], images_dir: Path, *, verify: bool, known: Mapping[str, CheckedImage]
+) -> Checked:
+    """Look at every picture once and at every box.
+
+    Args:
+        records: The annotations of the dataset.
+        images_dir: The folder that file names are below.
+        verify: Whether to decode; otherwise nothing on disk is touched and sizes are those the source claims.
+        known: file name → what the catalogue holds; a file of the same size and time is not decoded again.
+    """
+    rows: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        rows[record.file_name].append(record)
+    problems: list[Problem] = []
+    images: dict[str, CheckedImage] = {}
+    if verify:
+        looked = parallel_map(
+            lambda name: _look(images_dir / name, rows[name][0], known.get(name)),
+            rows,
+            label="pictures",
+            total=len(rows),
+        )
+        for name, found in zip(rows, looked, strict=True):
+            if found is None:
+                text = f"no such file in {images_dir}; name the folder that holds it with --images"
+                problems.extend(Problem(record.row, "file_name", name, text) for record in rows[name])
+                continue
+            images[name] = found
+            if found.problem is not None:
+                problems.extend(
+                    Problem(record.row, "image", name, found.problem, "quarantined") for record in rows[name]
+                )
+    else:
+        images = {name: _unseen(rows[name][0], known.get(name)) for name in rows}
+    problems.extend(_box_problems(records, images))
+    return Checked(images, tuple(problems), tuple(_size_notes(rows, images)))
+
+
+def _look(path: Path, record: Record, known: CheckedImage | None) -> CheckedImage | None:
+    name = record.file_name
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):
+        return None
+    if known is not None and known.status == "ok" and known.content_hash is not None:
+        unchanged = (facts.st_size, facts.st_mtime_ns) == (known.byte_size, known.modified_ns)
+        # The catalogue's date and place may be the source's; where it states none now, the picture is asked again.
+        dated = record.taken_at is not None or known.taken_at is None
+        placed = record.latitude is not None or known.latitude is None
+        if unchanged and dated and placed:
+            return known
+    try:
+        content = read_file(path)
+        seen = inspect(content, name)
+    except ImageMissing:
+        return None
+    except ImageError as error:
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
+        return CheckedImage("quarantined", reason, byte_size=facts.st_size, modified_ns=facts.st_mtime_ns)
+    return CheckedImage(
+        "ok",
+        None,
+        seen.content_hash,
+        len(content),
+        facts.st_mtime_ns,
+        seen.width,
+        seen.height,
+        seen.taken_at,
+        seen.latitude,
+        seen.longitude,
+    )
+
+
+def _unseen(record: Record, known: CheckedImage | None) -> CheckedImage:
+    if known is not None:
+        return known
+    return CheckedImage("unverified", width=record.image_width, height=record.image_height)
+
+
+def _box_problems(records: Iterable[Record], images: Mapping[str, CheckedImage]) -> Iterable[Problem]:
+    for record in records:
+        image = images.get(record.file_name)
+        if image is None or record.box is None or image.width is None or image.height is None:
+            continue
+        share = _share_inside(record.box, image.width, image.height)
+        if share < INSIDE_SHARE:
+            box = record.box
+            yield Problem(
+                record.row,
+                "bbox",
+                f"[{box.x:g}, {box.y:g}, {box.w:g}, {box.h:g}]",
+                f"{share:.0%} of the box lies inside the image of {image.width} x {image.height} pixels; "
+                "expected [x, y, w, h] in pixels of this image",
+            )
+
+
+def _share_inside(box: Box, width: int, height: int) -> float:
+    across = max(0.0, min(box.x + box.w, width) - max(box.x, 0.0))
+    down = max(0.0, min(box.y + box.h, height) - max(box.y, 0.0))
+    return across * down / (box.w * box.h)
+
+
+def _size_notes(rows: Mapping[str, Sequence[Record]], images: Mapping[str, CheckedImage]) -> Iterable[str]:
+    differing = 0
+    for name, image in images.items():
+        claimed = (rows[name][0].image_width, rows[name][0].image_height)
+        differing += image.status == "ok" and None not in claimed and claimed != (image.width, image.height)
+    if differing:
+        yield (
+            f"{differing} images have another size (upright) than the file claims; boxes are read as pixels of the "
+            "images as they are"
+        )

@@ -1,0 +1,332 @@
+"""Writing a checked dataset into the catalogue, in one transaction, so that doing it twice adds nothing.
+
+An annotation is known again by its source and id, else by its file name and box. A value that the source has
+changed since is updated; a value that a person has changed since is left alone. Every change of an identity is a
+row of the ledger.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
+
+from resight.catalogue import schema
+from resight.catalogue.checking import CheckedImage
+from resight.catalogue.policy import MergeTable, ViewpointTable, part_of
+from resight.settings import Settings
+from resight.types import Record
+
+_NAMESPACE = uuid.UUID("8d3b1a52-5a70-4c5e-9c5b-6f1f0d4f7c11")
+_KEPT_FIELDS = (
+    "file_name", "species", "part", "viewpoint", "source_viewpoint", "image_id", "encounter_id",
+    "box_x", "box_y", "box_w", "box_h", "theta_rad", "quality", "outline",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that importing a corrected file changed."""
+
+    annotation_id: str
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an import did.
+
+    Attributes:
+        added: Annotations that are new.
+        updated: Annotations of which something changed.
+        unchanged: Annotations that were there as they are.
+        absent: Annotations of this source that the file no longer has; they are kept.
+        changes: Every value that changed.
+        annotation_ids: The annotations of the file, in its order.
+    """
+
+    added: int
+    updated: int
+    unchanged: int
+    absent: int
+    changes: tuple[Change, ...]
+    annotation_ids: tuple[str, ...]
+
+
+def annotation_key(source: str, source_key: str) -> str:
+    """The stable id of an annotation: the same for the same source and id on every machine."""
+    return str(uuid.uuid5(_NAMESPACE, f"{source}\n{source_key}"))
+
+
+def source_key(record: Record) -> str:
+    """By what an annotation is known again inside its source: its id, else its file name and box."""
+    if record.source_id is not None:
+        return f"id:{record.source_id}"
+    box = record.box
+    place = "whole" if box is None else f"{box.x:g},{box.y:g},{box.w:g},{box.h:g}"
+    return f"file:{record.file_name}@{place}@{record.theta_rad:g}"
+
+
+def unmapped_viewpoints(records: Iterable[Record], settings: Settings) -> dict[str, int]:
+    """Spellings of viewpoints that no alias maps, with how many annotations bear each."""
+    table = ViewpointTable(settings.viewpoint_aliases)
+    spellings = Counter(record.viewpoint for record in records if record.viewpoint is not None)
+    return {name: count for name, count in spellings.most_common() if table.canonical(name) is None}
+
+
+def apply_import(
+    connection: Connection,
+    revision: int,
+    *,
+    source: str,
+    source_format: str,
+    source_path: str,
+    root: str,
+    records: Sequence[Record],
+    images: Mapping[str, CheckedImage],
+    settings: Settings,
+    actor: str,
+) -> Applied:
+    """Add and update a dataset's annotations.
+
+    Args:
+        connection: From :meth:`Database.writing`.
+        revision: The catalogue's new revision number.
+        source: Name of the source.
+        source_format: The format it was read as.
+        source_path: The file or folder it was read from.
+        root: Name of the image root its file names are below.
+        records: Its annotations; every one has a species and a file name in ``images``.
+        images: file name → what was found there.
+        settings: Merge table, viewpoint aliases, sources with global ids.
+        actor: Who imports, for the ledger.
+    """
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    source_id = _upsert_source(connection, source, source_format, source_path, moment)
+    image_ids = _upsert_images(connection, root, records, images)
+    prepared = _prepare(connection, source, source_id, records, image_ids, settings)
+    existing: dict[str, Mapping[str, Any]] = {
+        row.source_key: dict(row._mapping)
+        for row in connection.execute(
+            select(schema.annotation_table).where(schema.annotation_table.c.source_id == source_id)
+        )
+    }
+    _recognise_moved_boxes(prepared, existing)
+    individuals = schema.individuals.c
+    names = {row.id: row.name for row in connection.execute(select(individuals.id, individuals.name))}
+    new, changed, changes, ledger_rows = [], [], [], []
+    for row in prepared:
+        before = existing.get(row["source_key"]) or existing.get(row.pop("known_as", None))
+        if before is None:
+            new.append(row)
+            if row["individual_id"] is not None:
+                ledger_rows.append(_ledger_row(row["key"], None, None, row["species"], names[row["individual_id"]]))
+            continue
+        row["key"] = before["key"]
+        differing = [name for name in (*_KEPT_FIELDS, "source_key") if row[name] != before[name]]
+        identity_changed = row["source_individual_id"] != before["source_individual_id"]
+        after_individual = row["source_individual_id"] if identity_changed else before["individual_id"]
+        if identity_changed or ("species" in differing and after_individual is not None):
+            ledger_rows.append(
+                _ledger_row(
+                    row["key"],
+                    before["species"],
+                    names.get(before["individual_id"]),
+                    row["species"],
+                    names.get(after_individual),
+                )
+            )
+        if identity_changed:
+            changes.append(
+                Change(row["key"], "individual", names.get(before["individual_id"]), names.get(after_individual))
+            )
+        changes.extend(Change(row["key"], name, before[name], row[name]) for name in differing if name != "source_key")
+        if differing or identity_changed:
+            row["individual_id"] = after_individual
+            changed.append(row)
+    _write_annotations(connection, new, changed)
+    common = {"revision": revision, "at_utc": moment, "actor": actor, "action": "import", "note": f"source {source}"}
+    if ledger_rows:
+        connection.execute(insert(schema.ledger), [common | row for row in ledger_rows])
+    return Applied(
+        added=len(new),
+        updated=len(changed),
+        unchanged=len(prepared) - len(new) - len(changed),
+        absent=len(existing) - (len(prepared) - len(new)),
+        changes=tuple(changes),
+        annotation_ids=tuple(row["key"] for row in prepared),
+    )
+
+
+def _upsert_source(connection: Connection, name: str, source_format: str, path: str, moment: str) -> int:
+    table = schema.sources
+    values = {"format": source_format, "path": path, "imported_at_utc": moment}
+    found = connection.execute(select(table.c.id).where(table.c.name == name)).scalar_one_or_none()
+    if found is None:
+        connection.execute(insert(table).values(name=name, **values))
+        return int(connection.execute(select(table.c.id).where(table.c.name == name)).scalar_one())
+    connection.execute(update(table).where(table.c.id == found).values(**values))
+    return int(found)
+
+
+def _upsert_images(
+    connection: Connection, root: str, records: Sequence[Record], images: Mapping[str, CheckedImage]
+) -> dict[str, int]:
+    table = schema.images
+    stated: dict[str, Record] = {}
+    for record in records:
+        stated.setdefault(record.file_name, record)
+    existing = {row.path: row._mapping for row in connection.execute(select(table).where(table.c.root == root))}
+    new, changed = [], []
+    for name, record in stated.items():
+        image = images[name]
+        row = {
+            "root": root,
+            "path": name,
+            "status": image.status,
+            "problem": image.problem,
+            "content_hash": image.content_hash,
+            "byte_size": image.byte_size,
+            "modified_ns": image.modified_ns,
+            "width": image.width,
+            "height": image.height,
+            "taken_at": record.taken_at or image.taken_at,
+            "latitude": image.latitude if record.latitude is None else record.latitude,
+            "longitude": image.longitude if record.longitude is None else record.longitude,
+        }
+        before = existing.get(name)
+        if before is None:
+            new.append(row)
+        elif any(row[field] != before[field] for field in row):
+            changed.append({f"new_{field}": value for field, value in row.items()} | {"image": before["id"]})
+    if new:
+        connection.execute(insert(table), new)
+    if changed:
+        fields = [column.name for column in table.columns if column.name != "id"]
+        connection.execute(
+            update(table)
+            .where(table.c.id == bindparam("image"))
+            .values({field: bindparam(f"new_{field}") for field in fields}),
+            changed,
+        )
+    rows = connection.execute(select(table.c.path, table.c.id).where(table.c.root == root))
+    return {row.path: row.id for row in rows}
+
+
+def _prepare(
+    connection: Connection,
+    source: str,
+    source_id: int,
+    records: Sequence[Record],
+    image_ids: Mapping[str, int],
+    settings: Settings,
+) -> list[dict[str, Any]]:
+    """Rows as they would be inserted, their individuals and encounters made where new."""
+    merges, viewpoints = MergeTable.of(settings), ViewpointTable(settings.viewpoint_aliases)
+    has_global_ids = source in settings.global_id_sources
+    named: list[tuple[str, str] | None] = []
+    species_of: list[str] = []
+    for record in records:
+        species = merges.species_name(source, record.species or "")
+        species_of.append(species)
+        if record.individual is None:
+            named.append(None)
+        else:
+            name = merges.individual_name(source, species, record.individual)
+            named.append((schema.GLOBAL_SCOPE if has_global_ids else species, name))
+    individual_ids = _ids_of(connection, schema.individuals, ("scope", "name"), {n for n in named if n is not None})
+    wanted = {(source_id, record.encounter) for record in records if record.encounter is not None}
+    encounter_ids = _ids_of(connection, schema.encounters, ("source_id", "key"), wanted)
+    rows = []
+    for record, species, scoped_name in zip(records, species_of, named, strict=True):
+        key = source_key(record)
+        box = record.box
+        individual_id = None if scoped_name is None else individual_ids[scoped_name]
+        rows.append(
+            {
+                "key": annotation_key(source, key),
+                "source_id": source_id,
+                "source_key": key,
+                "image_id": image_ids[record.file_name],
+                "file_name": record.file_name,
+                "species": species,
+                "part": part_of(species),
+                "viewpoint": viewpoints.canonical(record.viewpoint),
+                "source_viewpoint": record.viewpoint,
+                "individual_id": individual_id,
+                "source_individual_id": individual_id,
+                "encounter_id": None if record.encounter is None else encounter_ids[source_id, record.encounter],
+                "box_x": None if box is None else box.x,
+                "box_y": None if box is None else box.y,
+                "box_w": None if box is None else box.w,
+                "box_h": None if box is None else box.h,
+                "theta_rad": record.theta_rad,
+                "quality": record.quality,
+                "outline": record.outline,
+            }
+        )
+    return rows
+
+
+def _ids_of(
+    connection: Connection, table: Table, columns: tuple[str, str], wanted: set[tuple[Any, str]]
+) -> dict[tuple[Any, str], int]:
+    first, second = (table.c[name] for name in columns)
+
+    def known() -> dict[tuple[Any, str], int]:
+        return {(row[0], row[1]): row[2] for row in connection.execute(select(first, second, table.c.id))}
+
+    missing = wanted - known().keys()
+    if missing:
+        ordered = sorted(missing, key=lambda pair: (str(pair[0]), pair[1]))
+        connection.execute(insert(table), [dict(zip(columns, pair, strict=True)) for pair in ordered])
+    return known()
+
+
+def _recognise_moved_boxes(prepared: list[dict[str, Any]], existing: Mapping[str, Mapping[str, Any]]) -> None:
+    """A lone annotation of a file whose box was corrected is the same annotation, not another one."""
+    keys = {row["source_key"] for row in prepared}
+    left_over: dict[str, list[str]] = defaultdict(list)
+    for key, before in existing.items():
+        if key not in keys and key.startswith("file:"):
+            left_over[before["file_name"]].append(key)
+    fresh: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in prepared:
+        if row["source_key"] not in existing and row["source_key"].startswith("file:"):
+            fresh[row["file_name"]].append(row)
+    for name, rows in fresh.items():
+        if len(rows) == 1 and len(left_over.get(name, ())) == 1:
+            rows[0]["known_as"] = left_over[name][0]
+
+
+def _ledger_row(
+    key: str, species_before: str | None, before: str | None, species_after: str | None, after: str | None
+) -> dict[str, Any]:
+    return {
+        "annotation_key": key,
+        "species_before": species_before,
+        "individual_before": before,
+        "species_after": species_after,
+        "individual_after": after,
+    }
+
+
+def _write_annotations(connection: Connection, new: list[dict[str, Any]], changed: list[dict[str, Any]]) -> None:
+    table = schema.annotation_table
+    if new:
+        connection.execute(insert(table), new)
+    if changed:
+        fields = (*_KEPT_FIELDS, "source_key", "individual_id", "source_individual_id")
+        connection.execute(
+            update(table)
+            .where(table.c.key == bindparam("annotation"))
+            .values({field: bindparam(f"new_{field}") for field in fields}),
+            [{f"new_{field}": row[field] for field in fields} | {"annotation": row["key"]} for row in changed],
+        )

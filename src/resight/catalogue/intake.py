@@ -1,0 +1,293 @@
+"""Importing a dataset from start to finish: read, check, refuse whole or write whole, and report.
+
+Nothing is written unless every row is good (or the bad ones were asked to be left out); a dry run does all of it in a
+transaction that is rolled back.
+"""
+
+from __future__ import annotations
+
+import csv
+import getpass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy import select
+
+from resight.artefacts import atomic_path
+from resight.catalogue import schema, sources, store
+from resight.catalogue.checking import CheckedImage, check_images
+from resight.catalogue.database import Database
+from resight.catalogue.importing import Applied, Change, apply_import, unmapped_viewpoints
+from resight.catalogue.policy import describe
+from resight.errors import ImportRefused, InputError
+from resight.settings import Settings, add_image_root
+from resight.types import Annotation, Problem, Record
+
+MAX_SOURCE_NAME = 120
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How to import.
+
+    Attributes:
+        format: One of the formats, or ``auto``.
+        images: The folder that file names are below; ``None`` looks beside the annotation file.
+        species: The species of every row that names none.
+        source: Name of the source; ``None`` takes the file's or folder's.
+        dry_run: Do everything but write.
+        skip_bad: Leave bad rows out, listed, instead of refusing the whole.
+        verify_images: Decode every picture; otherwise nothing but the annotation file is looked at.
+    """
+
+    format: str = "auto"
+    images: Path | None = None
+    species: str | None = None
+    source: str | None = None
+    dry_run: bool = False
+    skip_bad: bool = False
+    verify_images: bool = True
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did, or would do.
+
+    Attributes:
+        source: Name of the source.
+        format: What it was read as.
+        images: Pictures of the dataset.
+        annotations: Its annotations, without those left out.
+        individuals: Known individuals among them.
+        encounters: Encounters, an annotation without a known one counting as its own.
+        encounters_unknown: How many annotations stand in as their own encounter.
+        species: How many species it has.
+        policies: Species → its viewpoint policy now.
+        added: Annotations that were new.
+        updated: Annotations of which the file said something new.
+        unchanged: Annotations that were there as they are.
+        absent: Annotations of this source that the file no longer has; they are kept.
+        skipped: Rows left out for their problems.
+        quarantined: Pictures that cannot be used.
+        problems: Everything wrong, row by row.
+        problems_file: The same as CSV, where there are any.
+        changes: Every value that an update changed.
+        unmapped_viewpoints: Spelling → annotations whose viewpoint is kept as unknown.
+        notes: Lines for the user.
+        dry_run: Whether nothing was written.
+        refused: Whether the dataset was refused.
+    """
+
+    source: str
+    format: str
+    images: int
+    annotations: int
+    individuals: int
+    encounters: int
+    encounters_unknown: int
+    species: int
+    policies: Mapping[str, str]
+    added: int
+    updated: int
+    unchanged: int
+    absent: int
+    skipped: int
+    quarantined: int
+    problems: tuple[Problem, ...]
+    problems_file: str | None
+    changes: tuple[Change, ...]
+    unmapped_viewpoints: Mapping[str, int]
+    notes: tuple[str, ...]
+    dry_run: bool
+    refused: bool
+
+
+class _RolledBack(Exception):
+    """Ends the transaction of a dry run."""
+
+
+def import_dataset(
+    path: Path, *, database: Database, settings: Settings, options: ImportOptions, reports_folder: Path
+) -> ImportReport:
+    """Import a dataset, or refuse it whole.
+
+    Args:
+        path: An annotation file or a folder.
+        database: The catalogue.
+        settings: The project's.
+        options: How.
+        reports_folder: Where the CSV of problems goes.
+
+    Raises:
+        ImportRefused: bad rows; the error carries the report.
+        InputError: the path cannot be read as the format at all.
+    """
+    parsed = sources.read(path, format=options.format, images=options.images)
+    source = _source_name(options.source or parsed.source_name)
+    records, species_problems = _with_species(parsed.records, options.species)
+    root = _root_name(settings, source, parsed.images_dir)
+    known = _known_images(database, root)
+    checked = check_images(records, parsed.images_dir, verify=options.verify_images, known=known)
+    problems = (*parsed.problems, *species_problems, *checked.problems)
+    bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
+    good = [record for record in records if record.row not in bad_rows]
+    problems_file = _write_problems(problems, reports_folder / f"import-{_file_safe(source)}-problems.csv")
+    report = ImportReport(
+        source=source,
+        format=parsed.format,
+        images=len({record.file_name for record in good}),
+        annotations=len(good),
+        individuals=len({(record.species, record.individual) for record in good if record.individual is not None}),
+        encounters=0,
+        encounters_unknown=0,
+        species=len({record.species for record in good}),
+        policies={},
+        added=0,
+        updated=0,
+        unchanged=0,
+        absent=0,
+        skipped=len(bad_rows),
+        quarantined=sum(image.status == "quarantined" for image in checked.images.values()),
+        problems=problems,
+        problems_file=problems_file,
+        changes=(),
+        unmapped_viewpoints=unmapped_viewpoints(good, settings),
+        notes=(*parsed.notes, *checked.notes),
+        dry_run=options.dry_run,
+        refused=bool(bad_rows) and not options.skip_bad,
+    )
+    if report.refused:
+        raise ImportRefused(_refusal(path, report), report)
+    if not good:
+        raise InputError(f"{path}: no usable row; nothing was imported")
+    return _write(path, report, good, checked.images, parsed.images_dir, root, database, settings)
+
+
+def _write(
+    path: Path,
+    report: ImportReport,
+    records: Sequence[Record],
+    images: Mapping[str, CheckedImage],
+    images_dir: Path,
+    root: str,
+    database: Database,
+    settings: Settings,
+) -> ImportReport:
+    done = report
+    try:
+        with database.writing() as (connection, revision):
+            applied = apply_import(
+                connection,
+                revision,
+                source=report.source,
+                source_format=report.format,
+                source_path=str(path.resolve()),
+                root=root,
+                records=records,
+                images=images,
+                settings=settings,
+                actor=getpass.getuser(),
+            )
+            mine = set(applied.annotation_ids)
+            found = [a for a in store.list_annotations(connection, settings) if a.annotation_id in mine]
+            policy_of = store.policies(connection, settings)
+            done = _completed(
+                report, applied, found, {name: describe(policy_of[name]) for name in {a.species for a in found}}
+            )
+            if report.dry_run:
+                raise _RolledBack
+            add_image_root(settings, root, images_dir)
+    except _RolledBack:
+        pass
+    return done
+
+
+def _completed(
+    report: ImportReport, applied: Applied, found: Sequence[Annotation], policies: Mapping[str, str]
+) -> ImportReport:
+    return replace(
+        report,
+        individuals=len({(a.species, a.individual) for a in found if a.individual is not None}),
+        encounters=len({a.encounter for a in found}),
+        encounters_unknown=sum(not a.encounter_known for a in found),
+        species=len(policies),
+        policies=dict(sorted(policies.items())),
+        added=applied.added,
+        updated=applied.updated,
+        unchanged=applied.unchanged,
+        absent=applied.absent,
+        changes=applied.changes,
+    )
+
+
+def _source_name(name: str) -> str:
+    stripped = name.strip()
+    if not stripped or len(stripped) > MAX_SOURCE_NAME or not stripped.isprintable():
+        raise InputError(
+            f"source name {name!r}: expected 1 to {MAX_SOURCE_NAME} printable characters; give one with --source"
+        )
+    return stripped
+
+
+def _with_species(records: Iterable[Record], species: str | None) -> tuple[list[Record], list[Problem]]:
+    """Fill in the species of rows that name none; rows without any are problems."""
+    named: list[Record] = []
+    problems: list[Problem] = []
+    for record in records:
+        if record.species is not None:
+            named.append(record)
+        elif species is not None:
+            named.append(replace(record, species=species))
+        else:
+            named.append(record)
+            text = "the row names no species; give the one of all such rows with --species"
+            problems.append(Problem(record.row, "species", "", text))
+    return named, problems
+
+
+def _root_name(settings: Settings, source: str, images_dir: Path) -> str:
+    """The image root of this folder: the one that is there, else a new one named after the source."""
+    folder = images_dir.resolve()
+    for name, known in settings.image_roots.items():
+        if known == folder:
+            return name
+    taken = {name for name, known in settings.image_roots.items() if known.is_dir()}
+    name, number = source, 2
+    while name in taken:
+        name, number = f"{source}-{number}", number + 1
+    return name
+
+
+def _known_images(database: Database, root: str) -> dict[str, CheckedImage]:
+    c = schema.images.c
+    columns = (
+        c.status, c.problem, c.content_hash, c.byte_size, c.modified_ns, c.width, c.height,
+        c.taken_at, c.latitude, c.longitude,
+    )  # fmt: skip
+    with database.reading() as connection:
+        rows = connection.execute(select(c.path, *columns).where(c.root == root))
+        return {row[0]: CheckedImage(*row[1:]) for row in rows}
+
+
+def _write_problems(problems: Sequence[Problem], target: Path) -> str | None:
+    if not problems:
+        target.unlink(missing_ok=True)  # of an earlier try
+        return None
+    with atomic_path(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("row", "field", "value", "problem", "severity"))
+        writer.writerows((p.row, p.field, p.value, p.problem, p.severity) for p in problems)
+    return str(target)
+
+
+def _file_safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def _refusal(path: Path, report: ImportReport) -> str:
+    rows = "1 row" if report.skipped == 1 else f"{report.skipped:,} rows"
+    return (
+        f"{path}: {rows} cannot be imported, so nothing was; all of them are listed in {report.problems_file}; "
+        "mend them, or leave them out with --skip-bad"
+    )

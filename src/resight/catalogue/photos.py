@@ -1,0 +1,96 @@
+"""Finding and reading photos: where the catalogue says, else by their content below any image root."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from resight.artefacts import content_hash
+from resight.errors import ImageChanged, ImageMissing
+from resight.images import SUFFIXES, read_file
+from resight.types import Annotation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo's bytes and where they were found; ``moved_to`` is (root, path) where that is not where it was."""
+
+    content: bytes
+    content_hash: str
+    name: str
+    moved_to: tuple[str, str] | None = None
+
+
+class PhotoReader:
+    """Reads the photos of annotations and never gives one whose content is not the catalogue's."""
+
+    def __init__(self, roots: Mapping[str, Path]) -> None:
+        """Read below these image roots (name → folder)."""
+        self._roots = dict(roots)
+        self._by_size: dict[int, list[tuple[str, Path]]] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, annotation: Annotation) -> Photo:
+        """Read the photo of an annotation.
+
+        Raises:
+            ImageMissing: it is neither where the catalogue says nor anywhere below the roots.
+            ImageChanged: a file is there and its content is another.
+            ImageUnreadable: it is empty or cannot be read.
+        """
+        path = self._path(annotation)
+        try:
+            content = read_file(path)
+        except ImageMissing:
+            return self._find_moved(annotation, path)
+        found = content_hash(content)
+        if annotation.content_hash is not None and found != annotation.content_hash:
+            moved = self._search(annotation)
+            if moved is not None:
+                return moved
+            raise ImageChanged(
+                f"{path}: its content is not what the catalogue knows; put the photo back, or import its dataset again"
+            )
+        return Photo(content, found, annotation.file_name)
+
+    def _path(self, annotation: Annotation) -> Path:
+        root = self._roots.get(annotation.image_root)
+        if root is None:
+            raise ImageMissing(
+                f"{annotation.file_name}: its image root {annotation.image_root!r} is not in resight.toml; "
+                "add it under [images.roots]"
+            )
+        return root / annotation.image_path
+
+    def _find_moved(self, annotation: Annotation, path: Path) -> Photo:
+        moved = self._search(annotation)
+        if moved is None:
+            raise ImageMissing(f"{path}: no such file, nor one of the same content below the image roots")
+        return moved
+
+    def _search(self, annotation: Annotation) -> Photo | None:
+        if annotation.content_hash is None or annotation.image_bytes is None:
+            return None
+        for root, path in self._files_of_size(annotation.image_bytes):
+            content = read_file(path)
+            if content_hash(content) == annotation.content_hash:
+                relative = path.relative_to(self._roots[root]).as_posix()
+                logger.info("%s was found again as %s", annotation.file_name, path)
+                return Photo(content, annotation.content_hash, annotation.file_name, (root, relative))
+        return None
+
+    def _files_of_size(self, size: int) -> list[tuple[str, Path]]:
+        with self._lock:
+            if self._by_size is None:
+                self._by_size = defaultdict(list)
+                for name, folder in self._roots.items():
+                    for path in sorted(folder.rglob("*")):
+                        if path.suffix.lower() in SUFFIXES and path.is_file():
+                            self._by_size[path.stat().st_size].append((name, path))
+            return self._by_size.get(size, [])

@@ -1,0 +1,1 @@
+"""Writing the catalogue out: one file per output format."""

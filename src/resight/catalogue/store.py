@@ -1,0 +1,275 @@
+"""Reading the catalogue as annotations with their identities resolved, and the small writes that computing needs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from resight.catalogue import schema
+from resight.catalogue.policy import default_policy, describe, identity_of, is_allowed
+from resight.errors import InputError, UnknownName
+from resight.settings import Policy, Settings
+from resight.types import Annotation, Box
+
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True)
+class ImageUpdate:
+    """Something learned of an image while it was read: its content, or where it lies now."""
+
+    image_id: int
+    content_hash: str
+    byte_size: int
+    width: int | None = None
+    height: int | None = None
+    root: str | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredSplit:
+    """A frozen split as the catalogue keeps it.
+
+    Attributes:
+        subset: annotation_id → ``train``, ``test`` or ``set_aside``.
+        identity: annotation_id → the identity it was frozen with.
+        encounter: annotation_id → the encounter it was frozen with.
+        species: annotation_id → the species it was frozen with.
+        report: What ``resight split`` printed.
+    """
+
+    name: str
+    protocol: str
+    seed: int
+    catalogue_revision: int
+    made_at_utc: str
+    subset: Mapping[str, str]
+    identity: Mapping[str, str]
+    encounter: Mapping[str, str]
+    species: Mapping[str, str]
+    report: Mapping[str, Any]
+
+
+def revision(connection: Connection) -> int:
+    """The catalogue's revision number, raised by every change."""
+    return int(connection.execute(select(schema.state.c.revision)).scalar_one())
+
+
+def policies(connection: Connection, settings: Settings) -> dict[str, Policy]:
+    """The viewpoint policy of every species: as ``resight.toml`` says, else by the viewpoints it has."""
+    viewpoints: dict[str, set[str | None]] = defaultdict(set)
+    columns = schema.annotation_table.c
+    for species, viewpoint in connection.execute(select(columns.species, columns.viewpoint).distinct()):
+        viewpoints[species].add(viewpoint)
+    return {
+        species: settings.viewpoint_policy.get(species) or default_policy(found)
+        for species, found in sorted(viewpoints.items())
+    }
+
+
+def list_annotations(
+    connection: Connection, settings: Settings, *, species: Iterable[str] | None = None
+) -> list[Annotation]:
+    """Every annotation, in the order of its key, with identity and encounter resolved.
+
+    An encounter is what the source gave; else individual and day where both are known; else the annotation itself.
+
+    Args:
+        connection: A connection from :meth:`Database.reading`.
+        settings: Whose viewpoint policy counts.
+        species: Only these; ``None`` takes all.
+
+    Raises:
+        UnknownName: a species that is not in the catalogue.
+    """
+    policy_of = policies(connection, settings)
+    wanted = None if species is None else set(species)
+    for name in wanted or ():
+        if name not in policy_of:
+            raise UnknownName.among("species", name, policy_of)
+    a, i, s = schema.annotation_table.c, schema.images.c, schema.sources.c
+    n, e = schema.individuals.c, schema.encounters.c
+    query = (
+        select(
+            a.key, s.name.label("source"), a.file_name, a.image_id, i.root, i.path, i.content_hash, i.width, i.height,
+            i.status, a.species, a.part, n.name.label("individual"), a.viewpoint, e.key.label("encounter"),
+            a.box_x, a.box_y, a.box_w, a.box_h, a.theta_rad, i.taken_at, i.byte_size,
+        )
+        .select_from(schema.annotation_table)
+        .join(schema.sources, a.source_id == s.id)
+        .join(schema.images, a.image_id == i.id)
+        .outerjoin(schema.individuals, a.individual_id == n.id)
+        .outerjoin(schema.encounters, a.encounter_id == e.id)
+        .order_by(a.key)
+    )  # fmt: skip
+    if wanted is not None:
+        query = query.where(a.species.in_(sorted(wanted)))
+    found = []
+    for row in connection.execute(query):
+        policy = policy_of[row.species]
+        encounter, known = _encounter(row)
+        found.append(
+            Annotation(
+                annotation_id=row.key,
+                source=row.source,
+                file_name=row.file_name,
+                image_id=row.image_id,
+                image_root=row.root,
+                image_path=row.path,
+                content_hash=row.content_hash,
+                image_width=row.width,
+                image_height=row.height,
+                image_status=row.status,
+                species=row.species,
+                part=row.part,
+                individual=row.individual,
+                viewpoint=row.viewpoint,
+                encounter=encounter,
+                encounter_known=known,
+                identity=identity_of(row.individual, row.viewpoint, policy),
+                allowed=is_allowed(policy, row.viewpoint),
+                box=None if row.box_x is None else Box(row.box_x, row.box_y, row.box_w, row.box_h),
+                theta_rad=row.theta_rad,
+                taken_at=row.taken_at,
+                image_bytes=row.byte_size,
+            )
+        )
+    return found
+
+
+def _encounter(row: Any) -> tuple[str, bool]:
+    if row.encounter is not None:
+        return f"{row.source}:{row.encounter}", True
+    if row.individual is not None and row.taken_at is not None:
+        return f"{row.species}:{row.individual}:{row.taken_at[:10]}", True
+    return row.key, False
+
+
+def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> None:
+    """Store what was learned of images: content hashes at first decode, and where moved photos lie now."""
+    columns = schema.images.c
+    learned = [
+        {"image": u.image_id, "content": u.content_hash, "bytes": u.byte_size, "w": u.width, "h": u.height}
+        for u in updates
+    ]
+    if learned:
+        connection.execute(
+            update(schema.images)
+            .where(columns.id == bindparam("image"))
+            .values(content_hash=bindparam("content"), byte_size=bindparam("bytes"), status="ok"),
+            learned,
+        )
+    sized = [entry for entry in learned if entry["w"] is not None]
+    if sized:
+        connection.execute(
+            update(schema.images)
+            .where(columns.id == bindparam("image"))
+            .values(width=bindparam("w"), height=bindparam("h")),
+            sized,
+        )
+    moved = [{"image": u.image_id, "r": u.root, "p": u.path} for u in updates if u.root is not None]
+    if moved:
+        connection.execute(
+            update(schema.images)
+            .where(columns.id == bindparam("image"))
+            .values(root=bindparam("r"), path=bindparam("p")),
+            moved,
+        )
+
+
+def quarantine_images(connection: Connection, reasons: Mapping[int, str]) -> None:
+    """Mark images that turned out not to be readable, so that they are counted and not tried each time."""
+    if reasons:
+        connection.execute(
+            update(schema.images)
+            .where(schema.images.c.id == bindparam("image"))
+            .values(status="quarantined", problem=bindparam("reason")),
+            [{"image": image_id, "reason": reason} for image_id, reason in sorted(reasons.items())],
+        )
+
+
+def add_split(
+    connection: Connection,
+    *,
+    name: str,
+    protocol: str,
+    seed: int,
+    catalogue_revision: int,
+    policy_of: Mapping[str, Policy],
+    members: Sequence[Any],
+    report: Mapping[str, Any],
+) -> None:
+    """Freeze a split.
+
+    Args:
+        connection: A connection from :meth:`Database.writing`.
+        name: A new name.
+        protocol: Such as ``paper``.
+        seed: The seed it was drawn with.
+        catalogue_revision: The catalogue's revision with the split in it.
+        policy_of: The viewpoint policies it was drawn under.
+        members: Frozen dataclasses with annotation_id, species, individual, identity, encounter, subset.
+        report: What is printed of it, including the record of the filters.
+
+    Raises:
+        InputError: the name is taken; a split is never changed.
+    """
+    table = schema.splits
+    if connection.execute(select(table.c.id).where(table.c.name == name)).first() is not None:
+        raise InputError(f"a split named {name!r} is frozen already; give the new one another name")
+    split_id = connection.execute(
+        insert(table).values(
+            name=name,
+            protocol=protocol,
+            seed=seed,
+            catalogue_revision=catalogue_revision,
+            made_at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            policies={species: describe(policy) for species, policy in policy_of.items()},
+            report=dict(report),
+        )
+    ).inserted_primary_key
+    rows = []
+    for member in members:
+        row = asdict(member)
+        row["annotation_key"] = row.pop("annotation_id")
+        row["split_id"] = None if split_id is None else split_id[0]
+        rows.append(row)
+    if rows:
+        connection.execute(insert(schema.split_members), rows)
+
+
+def split_names(connection: Connection) -> list[dict[str, Any]]:
+    """The frozen splits, oldest first, without their members."""
+    c = schema.splits.c
+    query = select(c.name, c.protocol, c.seed, c.catalogue_revision, c.made_at_utc).order_by(c.id)
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def load_split(connection: Connection, name: str) -> StoredSplit:
+    """Read a frozen split.
+
+    Raises:
+        UnknownName: there is none of that name.
+    """
+    table = schema.splits
+    row = connection.execute(select(table).where(table.c.name == name)).first()
+    if row is None:
+        known = [entry["name"] for entry in split_names(connection)]
+        raise UnknownName.among("split", name, known, f"freeze it with: resight split {name}")
+    members = schema.split_members
+    subset, identity, encounter, species = {}, {}, {}, {}
+    query = select(members).where(members.c.split_id == row.id).order_by(members.c.annotation_key)
+    for member in connection.execute(query):
+        key = member.annotation_key
+        subset[key], identity[key] = member.subset, member.identity
+        encounter[key], species[key] = member.encounter, member.species
+    return StoredSplit(
+        row.name, row.protocol, row.seed, row.catalogue_revision, row.made_at_utc, subset, identity, encounter,
+        species, row.report,
+    )  # fmt: skip
