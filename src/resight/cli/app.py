@@ -1,0 +1,77 @@
+"""The commands and their options. Help texts are the reference: ``docs/cli.md`` is made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resight import __version__
+from resight.cli import catalogue_commands, model_commands
+from resight.errors import NotBuiltYet
+
+app = typer.Typer(
+    name="resight",
+    help="Tells individual animals apart in photographs, for many species with one model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+NOT_BUILT = {
+    "experiment": "A table or figure of the paper on this catalogue.",
+    "status": "The funnel from photos to identities.",
+    "tune": "Search for better settings of a recipe.",
+    "publish": "Write a model with its card for others.",
+    "export-model": "Write a model as ONNX or OpenVINO.",
+    "detect": "Find animals in raw photos.",
+    "attributes": "Viewpoint, species and quality of new annotations.",
+    "undo": "Reverse the last identity decisions.",
+    "review": "Decide about candidates in the browser.",
+    "serve": "Answer by REST.",
+    "doctor": "Find ghosts, lumps and broken rows.",
+}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"resight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            "--project",
+            metavar="DIR",
+            help="The project folder; else RESIGHT_PROJECT, else the nearest folder above with a resight.toml.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    context.obj = project
+
+
+catalogue_commands.add_to(app)
+model_commands.add_to(app)
+
+
+def _add_not_built(name: str, summary: str) -> None:
+    @app.command(
+        name,
+        help=f"{summary} (Not built yet.)",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def _command(context: typer.Context) -> None:
+        raise NotBuiltYet(f"`resight {name}` is not built yet; see CHANGELOG.md for what is")
+
+
+for _name, _summary in NOT_BUILT.items():
+    _add_not_built(_name, _summary)

@@ -1,0 +1,269 @@
+"""Commands about what is known: init, import, stats, split, export, migrate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from resight.cli.output import SHOWN_PROBLEMS, emit, plain, say, table
+from resight.errors import ImportRefused, InputError
+
+if TYPE_CHECKING:
+    from resight.catalogue.intake import ImportReport
+    from resight.catalogue.statistics import Statistics
+    from resight.project import Project
+    from resight.splits import Split
+    from resight.types import Problem
+
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output and nothing else.")]
+
+
+def open_project(context: typer.Context) -> Project:
+    """The project that the command line means."""
+    from resight.project import Project
+
+    return Project.open(context.obj)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command("init")(init)
+    app.command("import")(import_)
+    app.command("stats")(stats)
+    app.command("split")(split)
+    app.command("export")(export)
+    app.command("migrate")(migrate)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; made if it is not there.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Make a project: a folder with resight.toml and an empty catalogue."""
+    from resight.project import Project
+
+    project = Project.init(folder)
+
+    def show() -> None:
+        say(f"made the project {project.folder}")
+        say(f"next: resight --project {folder} import PATH")
+
+    emit({"project": str(project.folder)}, as_json=json, show=show)
+
+
+def import_(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An annotation file, or a folder of pictures.")],
+    format: Annotated[
+        str,
+        typer.Option("--format", help="auto, coco, csv, folders, wildlife-datasets, photos, megadetector or wildbook."),
+    ] = "auto",
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="The folder that file names are below.")
+    ] = None,
+    species: Annotated[
+        str | None, typer.Option("--species", metavar="S", help="The species of rows that name none.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="Name of the dataset; else the file's or folder's.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad rows out, listed, instead of refusing the file.")
+    ] = False,
+    verify_images: Annotated[
+        bool, typer.Option("--verify-images/--no-verify-images", help="Whether to decode every picture now.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Add a dataset to the catalogue; doing it again adds nothing."""
+    project = open_project(context)
+    from resight.catalogue.intake import ImportOptions
+
+    options = ImportOptions(format, images, species, source, dry_run, skip_bad, verify_images)
+    try:
+        report = project.import_(path, options)
+    except ImportRefused as error:
+        refused = error.report
+        emit(refused, as_json=json, show=lambda: _show_problems(refused.problems))
+        raise
+    emit(report, as_json=json, show=lambda: _show_import(report))
+
+
+def _show_import(report: ImportReport) -> None:
+    for note in report.notes:
+        say(note)
+    _show_problems(report.problems)
+    if report.unmapped_viewpoints:
+        spelled = ", ".join(f"{name!r} ({count})" for name, count in report.unmapped_viewpoints.items())
+        say(f"viewpoints kept as unknown, since no alias in resight.toml maps them: {spelled}")
+    for species, policy in report.policies.items():
+        say(f"{species}: viewpoint policy {policy}")
+    if report.encounters_unknown:
+        say(
+            f"{report.encounters_unknown:,} annotations have neither an encounter nor a date; each counts as its own "
+            "encounter, so near-duplicates may flatter any score"
+        )
+    _show_changes(report)
+    say(
+        f"{report.source}: {report.annotations:,} annotations of {report.individuals:,} individuals in "
+        f"{report.encounters:,} encounters, {report.images:,} images, {report.species:,} species"
+    )
+    done = "would be added" if report.dry_run else "added"
+    counts = [f"{report.added:,} {done}", f"{report.updated:,} updated", f"{report.unchanged:,} unchanged"]
+    if report.skipped:
+        counts.append(f"{report.skipped:,} left out")
+    if report.quarantined:
+        counts.append(f"{report.quarantined:,} pictures quarantined")
+    if report.absent:
+        counts.append(f"{report.absent:,} in the catalogue that the file no longer has (kept)")
+    say(", ".join(counts) + ("; dry run, nothing was changed" if report.dry_run else ""))
+
+
+def _show_changes(report: ImportReport) -> None:
+    for change in report.changes[:SHOWN_PROBLEMS]:
+        say(f"changed {change.annotation_id} {change.field}: {change.before!r} -> {change.after!r}")
+    if len(report.changes) > SHOWN_PROBLEMS:
+        say(f"and {len(report.changes) - SHOWN_PROBLEMS:,} more changes")
+
+
+def _show_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems[:SHOWN_PROBLEMS]:
+        value = f" {problem.value!r}" if problem.value else ""
+        say(f"{problem.row}: {problem.field}{value}: {problem.problem} ({problem.severity})")
+    if len(problems) > SHOWN_PROBLEMS:
+        say(f"and {len(problems) - SHOWN_PROBLEMS:,} more problems")
+
+
+def stats(context: typer.Context, json: Json = False) -> None:
+    """Table 1 of the paper for this catalogue."""
+    found = open_project(context).stats()
+    emit(found, as_json=json, show=lambda: _show_stats(found))
+
+
+def _show_stats(found: Statistics) -> None:
+    if not found.species:
+        say("the catalogue is empty; import a dataset with: resight import PATH")
+        return
+    columns = (
+        "species", "source", "annotations", "individuals", "identities", "encounters", "mean", "median", "policy",
+        "viewpoints",
+    )  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    for row in found.species:
+        views = ", ".join(
+            f"{name} {count:,} ({row.identities_by_viewpoint.get(name, 0):,} ids)"
+            for name, count in row.viewpoints.items()
+        )
+        sources = row.sources[0] if len(row.sources) == 1 else f"{len(row.sources)} sources"
+        rows.append(
+            (row.species, sources, row.annotations, row.individuals, row.identities, row.encounters,
+             row.mean_per_individual, row.median_per_individual, row.policy, views or None)
+        )  # fmt: skip
+        if len(row.sources) > 1:
+            rows.extend(
+                ("", part.source, part.annotations, part.individuals, None, None, None, None, "", "")
+                for part in row.by_source
+            )
+    totals, tail = found.totals, found.tail
+    rows.append(
+        ("total", f"{totals.sources} sources", totals.annotations, totals.individuals, totals.identities,
+         totals.encounters, tail.mean_per_individual, tail.median_per_individual, "", "")
+    )  # fmt: skip
+    table(columns, rows)
+    say(
+        f"species with more than 10,000 annotations: {tail.species_above_10000}; fewer than 1,000: "
+        f"{tail.species_below_1000}, than 500: {tail.species_below_500}, than 250: {tail.species_below_250}"
+    )
+    missing = [
+        (row.species, *(row.without[name] for name in ("individual", "viewpoint", "date", "encounter")),
+         row.left_out_by_policy, row.quarantined)
+        for row in found.species
+    ]  # fmt: skip
+    table(
+        ("species", "no individual", "no viewpoint", "no date", "no encounter", "left out by policy", "quarantined"),
+        missing,
+        title="annotations without",
+    )
+
+
+def split(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the new split.")] = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="paper, time or disjoint.")] = "paper",
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="The draw; the same seed, the same split.")
+    ] = 0,
+    train_fraction: Annotated[
+        str, typer.Option("--train-fraction", metavar="auto|F", help="Share of individuals in training.")
+    ] = "auto",
+    list_: Annotated[bool, typer.Option("--list", help="List the frozen splits.")] = False,
+    json: Json = False,
+) -> None:
+    """Freeze a named split into training and test (paper §3.3)."""
+    project = open_project(context)
+    if list_:
+        frozen = project.splits()
+        columns = ("name", "protocol", "seed", "catalogue_revision", "made_at_utc")
+        emit({"splits": frozen}, as_json=json, show=lambda: table(columns, [list(row.values()) for row in frozen]))
+        return
+    if name is None:
+        raise InputError("resight split wants a NAME for the new split, or --list")
+    drawn = project.split(name, protocol=protocol, seed=seed, train_fraction=_fraction(train_fraction))
+    document = {key: value for key, value in plain(drawn).items() if key not in ("members", "unused")}
+    emit(document, as_json=json, show=lambda: _show_split(drawn))
+
+
+def _fraction(text: str) -> float | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--train-fraction {text!r}: expected auto or a number between 0 and 1") from None
+
+
+def _show_split(drawn: Split) -> None:
+    say(f"split {drawn.name}: protocol {drawn.protocol}, seed {drawn.seed}; {drawn.formula}")
+    columns = ("species", "train share", "train photos", "train ids", "test photos", "test ids", "of them seen",
+               "set aside", "unused")  # fmt: skip
+    table(
+        columns,
+        [
+            (s.species, f"{s.train_share:.3f}", s.train_annotations, s.train_individuals, s.test_annotations,
+             s.test_individuals, s.test_individuals_seen, s.set_aside_annotations, s.unused)
+            for s in drawn.species
+        ],
+    )  # fmt: skip
+    for reason, count in drawn.left_out.items():
+        say(f"{count:,} annotations not used: {reason}")
+    for warning in drawn.warnings:
+        say(f"warning: {warning}")
+
+
+def export(
+    context: typer.Context,
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help="csv")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    split_name: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Add the subset of each annotation.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the catalogue as a file for others."""
+    done = open_project(context).export(format, out, split=split_name)
+    emit(done, as_json=json, show=lambda: say(f"wrote {done.rows:,} rows to {done.path}"))
+
+
+def migrate(context: typer.Context, json: Json = False) -> None:
+    """Bring a catalogue of an older version of resight up to date, after a backup."""
+    backup = open_project(context).migrate()
+
+    def show() -> None:
+        say("the catalogue is up to date" if backup is None else f"migrated; the catalogue as it was: {backup}")
+
+    result: dict[str, Any] = {"migrated": backup is not None, "backup": None if backup is None else str(backup)}
+    emit(result, as_json=json, show=show)

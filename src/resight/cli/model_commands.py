@@ -1,0 +1,259 @@
+"""Commands that compute: train, embed, evaluate, match, models, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resight.cli.catalogue_commands import Json, open_project
+from resight.cli.output import emit, say, table
+from resight.errors import InputError, NotBuiltYet
+
+if TYPE_CHECKING:
+    from resight.evaluation import Evaluation
+    from resight.matching.candidates import Match
+    from resight.types import Box
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="A run, a folder or a packaged name; else the project's default, else the newest run, else the packaged "
+        "ImageNet model.",
+    ),
+]
+SpeciesList = Annotated[
+    str | None, typer.Option("--species", metavar="A,B", help="Only these species, with commas between.")
+]
+Rerank = Annotated[str, typer.Option("--rerank", help="none or local.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command("train")(train)
+    app.command("embed")(embed)
+    app.command("evaluate")(evaluate)
+    app.command("match")(match)
+    app.command("models")(models)
+    app.command("demo")(demo)
+
+
+def train(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the new run.")],
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose training side is used.")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="tiny or paper (tuned, paper-as-coded, production, finetune are to come).")
+    ] = "tiny",
+    species: SpeciesList = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", metavar="B", help="A timm model.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be given repeatedly."),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="Start from this model's weights.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    json: Json = False,
+) -> None:
+    """Train one model for all the species of a split."""
+    result = open_project(context).train(
+        run,
+        split=split,
+        recipe=recipe,
+        settings=_settings(settings or []),
+        species=_names(species),
+        backbone=backbone,
+        init=init,
+        resume=resume,
+    )
+
+    def show() -> None:
+        say(
+            f"run {result.run}: {result.epochs} epochs at {result.train_images_per_second:.1f} images/s, final loss "
+            f"{result.final_loss:.3f}; model in {result.model}"
+        )
+
+    emit(result, as_json=json, show=show)
+
+
+def embed(
+    context: typer.Context,
+    model: Model = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Only annotations of this split.")
+    ] = None,
+    runtime: Annotated[str, typer.Option("--runtime", help="torch (onnx and openvino are to come).")] = "torch",
+    anew: Annotated[bool, typer.Option("--anew", help="Replace vectors that another model of this name made.")] = False,
+    json: Json = False,
+) -> None:
+    """Make the vectors that annotations lack."""
+    report = open_project(context).embed(model=model, split=split, runtime=runtime, anew=anew)
+
+    def show() -> None:
+        speed = "" if report.images_per_second is None else f" at {report.images_per_second:.1f} images/s"
+        say(f"model {report.model}: {report.embedded:,} vectors made{speed}, {report.reused:,} were there")
+        if report.failures:
+            say(f"{len(report.failures):,} annotations have none, since their photos cannot be used:")
+            for message in list(report.failures.values())[:20]:
+                say(f"  {message}")
+
+    emit(report, as_json=json, show=show)
+
+
+def evaluate(
+    context: typer.Context,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose test side is scored.")],
+    model: Model = None,
+    rerank: Rerank = "none",
+    species: SpeciesList = None,
+    per_query: Annotated[
+        Path | None, typer.Option("--per-query", metavar="FILE", help="Write every query's candidates as CSV.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Score a model one-vs-all per species (paper §3.4)."""
+    _refuse_rerank(rerank)
+    result = open_project(context).evaluate(split=split, model=model, species=_names(species), per_query=per_query)
+    emit(result.as_json(), as_json=json, show=lambda: _show_evaluation(result))
+
+
+def _show_evaluation(result: Evaluation) -> None:
+    columns = ("species", "queries", "ids", "excluded", "top-1", "95 %", "top-5", "top-10", "top-20", "mAP", "seen",
+               "unseen", "top-1 with excluded as misses")  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    for one in result.species:
+        f = one.figures
+        interval = None if f.top1_ci95 is None else f"{f.top1_ci95[0]:.1f}–{f.top1_ci95[1]:.1f}"
+        rows.append((one.species, f.queries, f.individuals, f.excluded, f.top1, interval, f.top5, f.top10, f.top20,
+                     f.map, f.top1_seen, f.top1_unseen, f.top1_excluded_as_misses))  # fmt: skip
+    m = result.macro
+    rows.append(("mean of species", None, None, None, m.top1, None, m.top5, m.top10, m.top20, m.map, m.top1_seen,
+                 m.top1_unseen, m.top1_excluded_as_misses))  # fmt: skip
+    table(columns, rows, title=f"model {result.model} on split {result.split}, percent")
+    for warning in result.warnings:
+        say(f"warning: {warning}")
+
+
+def match(
+    context: typer.Context,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos of animals to identify.")],
+    species: Annotated[
+        str | None, typer.Option("--species", metavar="S", help="Needed where the catalogue holds several.")
+    ] = None,
+    viewpoint: Annotated[
+        str | None, typer.Option("--viewpoint", metavar="V", help="left, right, front, back, up or down.")
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option("--box", metavar="X,Y,W,H", help="The animal in upright pixels; else the whole photo.")
+    ] = None,
+    model: Model = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many annotations to return.")] = 20,
+    same_animal: Annotated[
+        bool, typer.Option("--same-animal", help="All photos show one animal: they are one query.")
+    ] = False,
+    rerank: Rerank = "none",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with query and candidates.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find candidates for new photos."""
+    _refuse_rerank(rerank)
+    answers = open_project(context).match(
+        images,
+        species=species,
+        viewpoint=viewpoint,
+        box=None if box is None else _box(box),
+        model=model,
+        k=k,
+        same_animal=same_animal,
+        html=html,
+    )
+
+    def show() -> None:
+        for answer in answers:
+            _show_match(answer)
+        if html is not None:
+            say(f"wrote {html}")
+
+    emit({"queries": answers, "sheet": None if html is None else str(html)}, as_json=json, show=show)
+
+
+def _show_match(answer: Match) -> None:
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in answer.excluded.items())
+    say(f"{answer.image} ({answer.species}{', ' + answer.viewpoint if answer.viewpoint else ''})")
+    say(
+        f"compared with {answer.compared:,} of {answer.of:,} annotations"
+        + (f"; left out: {left_out}" if left_out else "")
+    )
+    if answer.note:
+        say(answer.note)
+    table(
+        ("rank", "individual", "score", "viewpoint", "encounter", "file"),
+        [
+            (c.rank, c.individual_id or "not identified", f"{c.score:.3f}", c.viewpoint, c.encounter, c.file_name)
+            for c in answer.candidates
+        ],
+    )
+    if answer.individuals:
+        say("names, each by its best: " + ", ".join(f"{n.individual_id} ({n.score:.3f})" for n in answer.individuals))
+
+
+def models(context: typer.Context, json: Json = False) -> None:
+    """List the models at hand."""
+    found = open_project(context).models()
+    columns = ("name", "backbone", "dim", "image size", "licence", "available")
+    rows = [
+        (m.name, m.backbone, m.dim, m.image_size, m.licence or "not stated", "yes" if m.available else "no")
+        for m in found
+    ]
+    emit({"models": found}, as_json=json, show=lambda: table(columns, rows))
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to make it.")] = Path("resight-demo"),
+    json: Json = False,
+) -> None:
+    """All of it on a made-up population: draw, import, split, train, evaluate, match."""
+    from resight.demo.tour import run_demo
+
+    result = run_demo(folder, say=(lambda line: None) if json else say)
+    emit(result, as_json=json, show=lambda: None)
+
+
+def _refuse_rerank(rerank: str) -> None:
+    if rerank == "local":
+        raise NotBuiltYet("--rerank local is not built yet; use none")
+    if rerank != "none":
+        raise InputError(f"--rerank {rerank!r}: expected none or local")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {pair!r}: expected KEY=VALUE, such as epochs=3")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _box(text: str) -> Box:
+    from resight.types import Box
+
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--box {text!r}: expected four numbers X,Y,W,H in pixels of the upright photo") from None
+    if not (w > 0 and h > 0):
+        raise InputError(f"--box {text!r}: expected a width and a height above 0")
+    return Box(x, y, w, h)

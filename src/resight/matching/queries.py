@@ -1,0 +1,171 @@
+"""From photos to queries: reading them, knowing them again in the catalogue, and embedding what they show.
+
+A photo that the catalogue holds is asked as the catalogue has it: its box, theta and viewpoint, unless the user gives
+others. So a known photo and a new one go the same way, and the query never finds itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resight.artefacts import content_hash
+from resight.embedding import EmbedsChips
+from resight.errors import ImageError, InputError
+from resight.images import cut_chip, cut_preview, inspect, read_file
+from resight.matching.candidates import Query
+from resight.matching.sheet import PREVIEW_PIXELS
+from resight.types import Annotation, Box
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user said about the photos of a query; ``None`` is not said."""
+
+    species: str
+    viewpoint: str | None
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class QueryPhoto:
+    """One animal in one photo that is asked about.
+
+    Attributes:
+        path: The photo.
+        content: Its bytes.
+        content_hash: Of these.
+        box: What is cut; ``None`` is the whole photo.
+        theta_rad: Rotation of the box.
+        viewpoint: From where the animal is seen, ``None`` where not known.
+        known_as: The catalogue's annotation of the same animal in the same photo.
+    """
+
+    path: Path
+    content: bytes
+    content_hash: str
+    box: Box | None
+    theta_rad: float
+    viewpoint: str | None
+    known_as: Annotation | None
+
+
+def read_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotation]) -> list[QueryPhoto]:
+    """Read the photos of queries; one that shows several catalogued animals becomes several.
+
+    Args:
+        paths: The photos.
+        asked: What the user said of them.
+        gallery: All annotations of the species, among which photos are known again by content.
+
+    Raises:
+        InputError: naming every photo that cannot be used, or a box outside of one.
+    """
+    by_content: dict[str, list[Annotation]] = {}
+    for annotation in gallery:
+        if annotation.content_hash is not None:
+            by_content.setdefault(annotation.content_hash, []).append(annotation)
+    photos: list[QueryPhoto] = []
+    complaints: list[str] = []
+    for path in paths:
+        try:
+            content = read_file(path)
+            facts = inspect(content, str(path))
+        except ImageError as error:
+            complaints.append(str(error))
+            continue
+        box = asked.box
+        if box is not None and (
+            box.x >= facts.width or box.y >= facts.height or box.x + box.w <= 0 or box.y + box.h <= 0
+        ):
+            complaints.append(f"--box lies outside {path}, which has {facts.width} x {facts.height} pixels")
+            continue
+        known = by_content.get(facts.content_hash, [])
+        photos.extend(_as_queries(path, content, asked, known))
+    if complaints:
+        raise InputError("; ".join(complaints))
+    return photos
+
+
+def _as_queries(path: Path, content: bytes, asked: Asked, known: Sequence[Annotation]) -> list[QueryPhoto]:
+    digest = content_hash(content)
+    if asked.box is None and known:
+        return [QueryPhoto(path, content, digest, a.box, a.theta_rad, asked.viewpoint or a.viewpoint, a) for a in known]
+    same = next((a for a in known if a.box == asked.box), None)
+    return [QueryPhoto(path, content, digest, asked.box, 0.0, asked.viewpoint, same)]
+
+
+def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, size: int) -> tuple[Query, str | None]:
+    """Embed the photos of one animal.
+
+    Args:
+        photos: At least one.
+        species: What it is compared inside.
+        model: The network.
+        size: Side of its chips in pixels.
+
+    Returns:
+        The query, and a line about what was taken from the catalogue (or ``None``).
+
+    Raises:
+        InputError: the photos show different sides of the animal.
+    """
+    viewpoints = {photo.viewpoint for photo in photos if photo.viewpoint is not None}
+    if len(viewpoints) > 1:
+        raise InputError(
+            f"--same-animal was given photos from {', '.join(sorted(viewpoints))}; one query shows one side: match "
+            "each side by itself, or give all of them one --viewpoint"
+        )
+    chips = np.stack([cut_chip(photo.content, str(photo.path), photo.box, photo.theta_rad, size) for photo in photos])
+    known = [photo.known_as for photo in photos if photo.known_as is not None]
+    query = Query(
+        image=", ".join(str(photo.path) for photo in photos),
+        species=species,
+        viewpoint=next(iter(viewpoints), None),
+        places=tuple((photo.box, photo.theta_rad) for photo in photos),
+        vectors=model.embed_chips(chips),
+        own_photos=frozenset(photo.content_hash for photo in photos),
+        own_annotations=frozenset(annotation.annotation_id for annotation in known),
+        own_encounters=frozenset(annotation.encounter for annotation in known),
+    )
+    return query, _note(known)
+
+
+def _note(known: Sequence[Annotation]) -> str | None:
+    if not known:
+        return None
+    names = sorted({annotation.individual or "not identified" for annotation in known})
+    return (
+        f"This photo is in the catalogue ({', '.join(names)}): its box and viewpoint were taken from there, and it was "
+        "not compared with itself nor with its own encounter."
+    )
+
+
+def previews(photos: Sequence[QueryPhoto]) -> tuple[bytes, ...]:
+    """JPEG bytes of each photo's cut-out, for the match sheet."""
+    return tuple(
+        cut_preview(photo.content, str(photo.path), photo.box, photo.theta_rad, PREVIEW_PIXELS) for photo in photos
+    )
+
+
+def grouped(photos: Sequence[QueryPhoto], *, same_animal: bool) -> list[list[QueryPhoto]]:
+    """One group a query: every photo by itself, or all together."""
+    return [list(photos)] if same_animal else [[photo] for photo in photos]
+
+
+def all_of_one_species(names: Mapping[str, object], species: str | None) -> str:
+    """The species to match inside: the one asked for, or the only one there is.
+
+    Raises:
+        InputError: none was asked for and the catalogue holds several, or none.
+    """
+    if species is not None:
+        return species
+    if len(names) == 1:
+        return next(iter(names))
+    if not names:
+        raise InputError("the catalogue is empty; import a dataset first: resight import PATH")
+    raise InputError(f"the catalogue holds {', '.join(sorted(names))}; say which with --species")
