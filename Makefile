@@ -13,6 +13,7 @@ setup: .venv/installed
 	@touch $@
 
 demo: setup
+	rm -rf demo-project
 	$(BIN)/resight demo demo-project
 
 test: setup

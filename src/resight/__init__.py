@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resight.version import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resight.project import Project
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "init", "open"]
 
 

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resight import __version__
 from resight.errors import ArtefactMismatch
+from resight.version import __version__
 
 HASH_CHARACTERS = 32
 

@@ -177,7 +177,7 @@ class Project:
             TrainingError: training cannot go on.
         """
         from resight.training.loop import TrainingSample, train
-        from resight.training.recipe import preset
+        from resight.training.presets import preset
 
         chosen = preset(recipe or "tiny")
         overrides = dict(settings or {})

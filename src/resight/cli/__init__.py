@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     from resight.cli.app import app
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStderr()], force=True)
     logging.getLogger("resight").setLevel(logging.INFO)
     try:
         code = app(args=list(arguments), prog_name="resight", standalone_mode=False)
@@ -43,6 +43,18 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return UNEXPECTED
+
+
+class _ToStderr(logging.StreamHandler[Any]):
+    """Writes to what standard error is at the moment, so that lines do not break a progress bar that stands there."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        pass
 
 
 def _say(message: str) -> None:

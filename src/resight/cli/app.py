@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from resight import __version__
 from resight.cli import catalogue_commands, model_commands
 from resight.errors import NotBuiltYet
+from resight.version import __version__
 
 app = typer.Typer(
     name="resight",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from resight import __version__
 from resight.artefacts import write_text
 from resight.matching.candidates import Match
+from resight.version import __version__
 
 PREVIEW_PIXELS = 360
 

