@@ -117,7 +117,7 @@ class Passport:
         """
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            return cls(value["kind"], value["decides"], value["recorded"])
+            return cls(str(value["kind"]), dict(value["decides"]), dict(value["recorded"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtefactMismatch(
                 f"{path} cannot be read as a passport ({error}); delete its folder to make it anew"
@@ -134,14 +134,17 @@ class Passport:
         Raises:
             ArtefactMismatch: naming every deciding field that differs.
         """
-        wanted = {"kind": expected.kind, **expected.decides}
-        found = {"kind": self.kind, **self.decides}
         # Through JSON, so that a tuple equals the list it was written as.
-        wanted = json.loads(json.dumps(wanted))
+        wanted = json.loads(json.dumps({"kind": expected.kind, **expected.decides}))
+        found = json.loads(json.dumps({"kind": self.kind, **self.decides}))
         differing = [
-            f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} now"
+            f"{name} is {_shown(found, name)} there and {_shown(wanted, name)} now"
             for name in sorted(found.keys() | wanted.keys())
-            if found.get(name) != wanted.get(name)
+            if _shown(found, name) != _shown(wanted, name)
         ]
         if differing:
             raise ArtefactMismatch(f"{where} was made from something else: {'; '.join(differing)}; {remedy}")
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    return repr(fields[name]) if name in fields else "not stated"

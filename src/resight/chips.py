@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resight.artefacts import Passport, atomic_path, key_of
 from resight.catalogue.photos import Photo, PhotoReader
-from resight.errors import ArtefactMismatch, ImageChanged, ImageError, ImageMissing, InputError
+from resight.errors import ArtefactMismatch, ImageChanged, ImageError, ImageMissing, ImageUnreadable, InputError
 from resight.images import CUT_VERSION, cut_chip, upright_size
 from resight.parallel import parallel_map
 from resight.types import Annotation, Box
@@ -49,13 +49,14 @@ class ChipSpec:
 
     def key(self, content_hash: str, box: Box | None, theta_rad: float) -> str:
         """The key of one chip."""
-        place = None if box is None else [box.x, box.y, box.w, box.h]
-        return key_of("chip", CUT_VERSION, self.size, content_hash, place, theta_rad)
+        # As floats, so that a box of whole numbers has one key, however it was written.
+        place = None if box is None else [float(side) for side in (box.x, box.y, box.w, box.h)]
+        return key_of("chip", CUT_VERSION, self.size, content_hash, place, float(theta_rad))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An annotation without a chip; ``reason`` is ``missing``, ``changed`` or ``unreadable``."""
+    """An annotation without a chip; ``reason`` is ``missing``, ``changed``, ``unreadable`` or ``box``."""
 
     annotation_id: str
     image_id: int
@@ -112,6 +113,14 @@ def chip_path(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.npy"
 
 
+def _is_whole(chip: Path, spec: ChipSpec) -> bool:
+    """Whether the chip is there; one that a power failure cut short is not, since chips are written without waiting."""
+    try:
+        return chip.stat().st_size > 3 * spec.size**2
+    except FileNotFoundError:
+        return False
+
+
 def make_chips(
     annotations: Iterable[Annotation], roots: Mapping[str, Path], chips_folder: Path, spec: ChipSpec
 ) -> ChipSet:
@@ -142,7 +151,7 @@ def make_chips(
             continue
         if annotation.content_hash is not None:
             key = spec.key(annotation.content_hash, annotation.box, annotation.theta_rad)
-            if chip_path(folder, key).is_file():
+            if _is_whole(chip_path(folder, key), spec):
                 keys[annotation.annotation_id] = key
                 continue
         to_cut.append(annotation)
@@ -154,8 +163,8 @@ def make_chips(
             logger.warning("no chip of %s: %s", outcome.file_name, outcome.message)
             failures.append(outcome)
             continue
-        key, photo = outcome
-        made += 1
+        key, photo, was_cut = outcome
+        made += was_cut
         keys[annotation.annotation_id] = key
         if annotation.content_hash is None or photo.moved_to is not None:
             width, height = upright_size(photo.content, photo.name)
@@ -171,27 +180,32 @@ def _claim(folder: Path, spec: ChipSpec) -> None:
         Passport.read(passport).require_fit(
             spec.passport, where=folder, remedy="delete that folder, chips are made again when they are needed"
         )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and not all(path.name.startswith(".") for path in folder.iterdir()):
         raise ArtefactMismatch(f"{folder} holds chips without a passport; delete it, chips are made again when needed")
     else:
         spec.passport.write(passport)
 
 
-def _cut(annotation: Annotation, reader: PhotoReader, folder: Path, spec: ChipSpec) -> tuple[str, Photo] | Failure:
+def _cut(
+    annotation: Annotation, reader: PhotoReader, folder: Path, spec: ChipSpec
+) -> tuple[str, Photo, bool] | Failure:
     try:
         photo = reader.read(annotation)
         key = spec.key(photo.content_hash, annotation.box, annotation.theta_rad)
         target = chip_path(folder, key)
-        if not target.is_file():
+        missing = not _is_whole(target, spec)
+        if missing:
             chip = cut_chip(photo.content, photo.name, annotation.box, annotation.theta_rad, spec.size)
             write_chip(target, chip)
     except ImageMissing as error:
         return _failure(annotation, "missing", str(error))
     except ImageChanged as error:
         return _failure(annotation, "changed", str(error))
-    except ImageError as error:
+    except ImageUnreadable as error:
         return _failure(annotation, "unreadable", str(error))
-    return key, photo
+    except ImageError as error:
+        return _failure(annotation, "box", str(error))
+    return key, photo, missing
 
 
 def write_chip(target: Path, chip: NDArray[np.uint8]) -> None:

@@ -136,7 +136,9 @@ def embed(
             pending.append([(n, chips.keys[n]) for n in names], model.embed_chips(chips.load(names)))
             running.advance(len(names))
     seconds = time.perf_counter() - started
-    embeddings = _merge(folder, passport, name, existing, pending, {n: chips.keys[n] for n in wanted})
+    # What a stopped run made of annotations that are not asked for now is kept as well.
+    others = {n: key for n, key in done.items() if n not in chips.keys}
+    embeddings = _merge(folder, passport, name, existing, pending, others | {n: chips.keys[n] for n in wanted})
     pending.remove()
     speed = round(len(to_embed) / seconds, 1) if to_embed else None
     return EmbedOutcome(embeddings, len(to_embed), reused + len(wanted) - len(to_embed), speed)
@@ -161,12 +163,11 @@ def load(folder: Path, expected: Passport | None, *, name: str) -> EmbeddingSet:
     try:
         vectors = np.load(folder / VECTORS, mmap_mode="r")
         table = pq.read_table(folder / ROWS, columns=["annotation_id", "chip_key"]).to_pydict()
-    except (OSError, ValueError) as error:
+        rows = len(table["annotation_id"])
+    except (OSError, ValueError, EOFError, KeyError) as error:
         raise ArtefactMismatch(f"{folder} cannot be read ({error}); {remedy}") from None
-    if len(vectors) != len(table["annotation_id"]):
-        raise ArtefactMismatch(
-            f"{folder} holds {len(vectors)} vectors of {len(table['annotation_id'])} annotations; {remedy}"
-        )
+    if len(vectors) != rows:
+        raise ArtefactMismatch(f"{folder} holds {len(vectors)} vectors of {rows} annotations; {remedy}")
     return EmbeddingSet(name, tuple(table["annotation_id"]), tuple(table["chip_key"]), vectors)
 
 

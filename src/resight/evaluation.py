@@ -97,24 +97,26 @@ def evaluate(
 
     Raises:
         UnknownName: a species that the split does not hold.
-        InputError: nothing to score.
+        InputError: nothing to score, or ``per_query`` cannot be written.
     """
     in_test: dict[str, list[str]] = defaultdict(list)
     for key, subset in split.subset.items():
         if subset == TEST:
             in_test[split.species[key]].append(key)
-    for name in species or ():
+    chosen = sorted(in_test) if species is None else list(dict.fromkeys(species))
+    for name in chosen:
         if name not in in_test:
             raise UnknownName.among("species in the test side of the split", name, in_test)
     trained = {(split.species[key], split.identity[key]) for key, subset in split.subset.items() if subset == TRAIN}
     row_of = embeddings.row_of()
-    tests = [
-        _rank_species(split, embeddings, row_of, name, in_test[name], trained) for name in (species or sorted(in_test))
-    ]
+    tests = [_rank_species(split, embeddings, row_of, name, in_test[name], trained) for name in chosen]
     if not any(test.annotation_ids for test in tests):
         raise InputError(f"split {split.name!r} has no test annotation with a vector; make another split")
     if per_query is not None:
-        _write_per_query(per_query, split, tests)
+        try:
+            _write_per_query(per_query, split, tests)
+        except OSError as error:
+            raise InputError(f"{per_query} cannot be written ({error.strerror}); name another file") from None
     results = tuple(
         SpeciesResult(test.species, summarise(test.ranking, test.labels, seen=test.seen), test.without_vector)
         for test in tests

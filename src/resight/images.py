@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import threading
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from resight.artefacts import content_hash
-from resight.errors import ImageMissing, ImageUnreadable
+from resight.errors import ImageError, ImageMissing, ImageUnreadable
 from resight.types import Box
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
@@ -26,7 +31,31 @@ MAX_PIXELS = 250_000_000
 MAX_SIDE = 32_767
 
 CUT_VERSION = 1  # raise it whenever the pixels of a chip change
-_TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange width and height
+
+# Only what SUFFIXES names: Pillow would also start Ghostscript on a file that begins like PostScript.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_DRAFTED = frozenset({"JPEG", "MPO"})  # formats whose decoder can down-scale; many cameras write JPEGs as MPO
+_BROKEN_FILE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError,
+    TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow raises on files that are broken in one way or another."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what makes the stored pixels upright."""
+_SWAPS_SIDES = frozenset({5, 6, 7, 8})  # orientations that exchange width and height
+_REVERSES_X, _REVERSES_Y = (
+    frozenset({2, 3, 6, 7}),
+    frozenset({3, 4, 7, 8}),
+)  # the upright axis runs against a stored one
 
 # Pillow's own limit warns and then raises at twice the number; ours is checked before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -66,6 +95,8 @@ def read_file(path: Path) -> bytes:
         raise ImageMissing(f"{path}: no such file") from None
     except OSError as error:
         raise ImageUnreadable(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # a name that no file can have, such as one with a null character
+        raise ImageMissing(f"{str(path)!r}: no such file ({error})") from None
     if not content:
         raise ImageUnreadable(f"{path}: the file is empty (0 bytes)")
     return content
@@ -83,20 +114,20 @@ def inspect(content: bytes, name: str) -> ImageFacts:
     """
     picture = _open(content, name)
     exif = _exif(picture)
-    width, height = _upright_size(picture, exif)
+    width, height = _upright_size(picture, _orientation(picture, exif))
     _load(picture, name, shrink_to=8)
     latitude, longitude = _position(exif)
     return ImageFacts(content_hash(content), width, height, _taken_at(exif), latitude, longitude)
 
 
 def upright_size(content: bytes, name: str) -> tuple[int, int]:
-    """Width and height of the upright picture, from its header alone.
+    """Width and height of the upright picture, from its header (a PNG's EXIF may stand behind its pixels).
 
     Raises:
         ImageUnreadable: not a picture, or over the limits.
     """
     picture = _open(content, name)
-    return _upright_size(picture, _exif(picture))
+    return _upright_size(picture, _orientation(picture, _exif(picture)))
 
 
 def cut_chip(content: bytes, name: str, box: Box | None, theta_rad: float, size: int) -> NDArray[np.uint8]:
@@ -118,6 +149,7 @@ def cut_chip(content: bytes, name: str, box: Box | None, theta_rad: float, size:
 
     Raises:
         ImageUnreadable: not a picture, cut short, or over the limits.
+        ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
     return np.asarray(_cut_out(content, name, box, theta_rad, lambda _: (size, size)), dtype=np.uint8)
 
@@ -130,6 +162,7 @@ def cut_preview(content: bytes, name: str, box: Box | None, theta_rad: float, lo
 
     Raises:
         ImageUnreadable: not a picture, cut short, or over the limits.
+        ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
 
     def fitting(place: Box) -> tuple[int, int]:
@@ -145,24 +178,66 @@ def _cut_out(
     content: bytes, name: str, box: Box | None, theta_rad: float, size_for: Callable[[Box], tuple[int, int]]
 ) -> Image.Image:
     picture = _open(content, name)
-    exif = _exif(picture)
-    width, height = _upright_size(picture, exif)
+    orientation = _orientation(picture, _exif(picture))
+    width, height = _upright_size(picture, orientation)
     if box is None:
         box = Box(0, 0, width, height)
+    _require_cuttable(box, width, height, name)
     size = size_for(box)
-    _load(picture, name, shrink_to=min(box.w / size[0], box.h / size[1]))
-    upright = _upright(picture, exif)
-    scale_x, scale_y = upright.width / width, upright.height / height
-    scaled = Box(box.x * scale_x, box.y * scale_y, box.w * scale_x, box.h * scale_y)
+    reduction = _load(picture, name, shrink_to=min(box.w / size[0], box.h / size[1]))
+    upright = _upright(picture, orientation, name)
+    # The decoder rounds the size of a reduced picture up; where an axis is reversed, what was added comes first.
+    added_x = upright.width - width / reduction if orientation in _REVERSES_X else 0.0
+    added_y = upright.height - height / reduction if orientation in _REVERSES_Y else 0.0
+    scaled = Box(box.x / reduction + added_x, box.y / reduction + added_y, box.w / reduction, box.h / reduction)
     return _cut(upright, scaled, theta_rad, size)
+
+
+def _require_cuttable(box: Box, width: int, height: int, name: str) -> None:
+    inside = box.x < width and box.y < height and box.x + box.w > 0 and box.y + box.h > 0
+    if not (inside and box.w > 0 and box.h > 0 and box.w * box.h <= MAX_PIXELS):
+        raise ImageError(
+            f"{name}: the box [{box.x:g}, {box.y:g}, {box.w:g}, {box.h:g}] does not fit the picture of "
+            f"{width} x {height} pixels; correct it in its dataset and import that again"
+        )
+
+
+class _Quiet:
+    """Silences warnings while any thread is inside: Pillow warns of odd metadata in files that decode well.
+
+    Threads that enter and leave ``warnings.catch_warnings`` at the same time would leave the filters silenced for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(kind, error, trace)
+
+
+_quiet = _Quiet()
 
 
 def _open(content: bytes, name: str) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata in files that decode well
-            picture = Image.open(io.BytesIO(content))
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, OverflowError):
+        with _quiet:
+            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except _BROKEN_FILE:
         raise ImageUnreadable(f"{name}: not a picture in a format that can be read") from None
     width, height = picture.size
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -173,47 +248,81 @@ def _open(content: bytes, name: str) -> Image.Image:
     return picture
 
 
-def _load(picture: Image.Image, name: str, *, shrink_to: float) -> None:
-    """Decode in place; a JPEG at the largest of the decoder's reductions (1, 2, 4, 8) not above ``shrink_to``."""
-    if picture.format == "JPEG":
-        factor = 2 ** int(math.log2(max(1.0, shrink_to)))
-        # draft() takes the smallest scale that is not smaller than the size asked for.
-        picture.draft(None, (max(1, picture.width // factor), max(1, picture.height // factor)))
+def _load(picture: Image.Image, name: str, *, shrink_to: float) -> int:
+    """Decode in place; a JPEG at the largest of the decoder's reductions (1, 2, 4, 8) not above ``shrink_to``.
+
+    Returns:
+        The reduction: pixel (x, y) as stored is found at (x / reduction, y / reduction).
+    """
+    width, reduction = picture.width, 1
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet:
+            if picture.format in _DRAFTED:
+                factor = 2 ** int(math.log2(max(1.0, shrink_to)))
+                # draft() takes the smallest scale that is not smaller than the size asked for.
+                drafted = picture.draft(None, (max(1, width // factor), max(1, picture.height // factor)))
+                reduction = 1 if drafted is None else round(width / drafted[1][2])
             picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, OverflowError, IndexError) as error:
+    except _BROKEN_FILE as error:
         raise ImageUnreadable(f"{name}: cannot be decoded ({error})") from None
+    return reduction
 
 
 def _exif(picture: Image.Image) -> Image.Exif:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet:
             return picture.getexif()
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError):
+    except _BROKEN_FILE:
         return Image.Exif()  # broken metadata does not make a broken picture
 
 
-def _upright_size(picture: Image.Image, exif: Image.Exif) -> tuple[int, int]:
+def _details(exif: Image.Exif, directory: int) -> Mapping[int, Any]:
+    try:
+        with _quiet:
+            return exif.get_ifd(directory)
+    except _BROKEN_FILE:
+        return {}
+
+
+def _stated(exif: Image.Exif, tag: int) -> Any:
+    try:
+        with _quiet:
+            return exif.get(tag)
+    except _BROKEN_FILE:
+        return None
+
+
+def _orientation(picture: Image.Image, exif: Image.Exif) -> int:
+    """The EXIF orientation of the pixels as they are decoded: Pillow turns a TIFF itself, and so gives its size."""
+    if picture.format == "TIFF":
+        return 1
+    stated = _stated(exif, ExifTags.Base.Orientation)
+    return stated if isinstance(stated, int) and stated in _TURNS else 1
+
+
+def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
     width, height = picture.size
-    return (height, width) if exif.get(ExifTags.Base.Orientation) in _TURNED else (width, height)
+    return (height, width) if orientation in _SWAPS_SIDES else (width, height)
 
 
-def _upright(picture: Image.Image, exif: Image.Exif) -> Image.Image:
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
-    if orientation in range(2, 9):
-        picture = ImageOps.exif_transpose(picture)
-    return _as_rgb(picture)
+def _upright(picture: Image.Image, orientation: int, name: str) -> Image.Image:
+    try:
+        if orientation in _TURNS:
+            picture = picture.transpose(_TURNS[orientation])
+        with _quiet:
+            return _as_rgb(picture)
+    except _BROKEN_FILE as error:
+        raise ImageUnreadable(f"{name}: its colours cannot be read ({error})") from None
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "RGB":
         return picture
     if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:
-        values = np.asarray(picture, dtype=np.float32)
-        low, high = float(values.min()), float(values.max())
+        values = np.asarray(picture, dtype=np.float64)
+        known = values[np.isfinite(values)]  # thermal pictures mark missing pixels with NaN
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
         picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
     elif picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")
@@ -244,34 +353,32 @@ def _cut(picture: Image.Image, box: Box, theta_rad: float, size: tuple[int, int]
 
 
 def _taken_at(exif: Image.Exif) -> str | None:
-    details = exif.get_ifd(ExifTags.IFD.Exif)
-    text = details.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
-    if not isinstance(text, str) or len(text) < 19:
+    details = _details(exif, ExifTags.IFD.Exif)
+    text = details.get(ExifTags.Base.DateTimeOriginal) or _stated(exif, ExifTags.Base.DateTime)
+    if not isinstance(text, str):
         return None
-    day, time = text[:10].replace(":", "-"), text[11:19]
-    candidate = f"{day}T{time}"
     try:
-        datetime.fromisoformat(candidate)
+        taken = datetime.strptime(text[:19].replace("-", ":").replace("T", " "), "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
-    return candidate
+    return taken.isoformat()
 
 
 def _position(exif: Image.Exif) -> tuple[float | None, float | None]:
-    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    gps = _details(exif, ExifTags.IFD.GPSInfo)
 
-    def degrees(value_tag: int, reference_tag: int, negative: str, limit: float) -> float | None:
+    def degrees(value_tag: int, reference_tag: int, signs: Mapping[str, int], limit: float) -> float | None:
         try:
             parts = [float(part) for part in gps[value_tag]]
-            value = parts[0] + parts[1] / 60 + parts[2] / 3600
-            reference = str(gps.get(reference_tag, "")).upper()
-        except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
+            # Without its reference, north or south is not known, and half of the world is a bad guess.
+            sign = signs[str(gps[reference_tag]).strip("\0 ").upper()[:1]]
+            value = sign * (parts[0] + parts[1] / 60 + parts[2] / 3600)
+        except (LookupError, TypeError, ValueError, ArithmeticError):
             return None
-        value = -value if reference.startswith(negative) else value
         return value if math.isfinite(value) and abs(value) <= limit else None
 
-    latitude = degrees(ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S", 90)
-    longitude = degrees(ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W", 180)
+    latitude = degrees(ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, {"N": 1, "S": -1}, 90)
+    longitude = degrees(ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, {"E": 1, "W": -1}, 180)
     if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
         return None, None
     return latitude, longitude

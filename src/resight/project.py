@@ -136,6 +136,12 @@ class Project:
             policy_of = store.policies(connection, self.settings)
             revision = store.revision(connection)
         split = make_split(found, name=name, seed=seed, protocol=protocol, train_fraction=train_fraction)
+        if not split.members:
+            reasons = "; ".join(f"{count:,}: {reason}" for reason, count in split.left_out.items())
+            raise InputError(
+                f"of {len(found):,} annotations none can be divided into training and test"
+                + (f" ({reasons})" if reasons else "; import a labelled dataset first: resight import PATH")
+            )
         report = {key: value for key, value in asdict(split).items() if key != "members"}
         report["catalogue_annotations"] = len(found)
         with self.database.writing() as (connection, now):

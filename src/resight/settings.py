@@ -162,11 +162,18 @@ def read(folder: Path) -> Settings:
     """Read and check ``resight.toml``.
 
     Raises:
+        ProjectNotFound: there is no such file.
         SettingsError: naming the key, what stands there and what was expected.
     """
     file = folder / FILE_NAME
     try:
         document = tomlkit.parse(file.read_text(encoding="utf-8")).unwrap()
+    except FileNotFoundError:
+        raise ProjectNotFound(
+            f"{folder} holds no {FILE_NAME}; make a project there with: resight init {folder}"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read ({error.strerror}); check who may read it") from None
     except TOMLKitError as error:
         raise SettingsError(f"{file}: not valid TOML ({error}); mend that line") from None
     except UnicodeDecodeError as error:
@@ -198,11 +205,11 @@ def read(folder: Path) -> Settings:
         },
         species_merges=tuple(
             check.species_merge(entry, f"merge.species[{index}]")
-            for index, entry in enumerate(tables["merge"].get("species", []))
+            for index, entry in enumerate(check.tables(tables["merge"].get("species", []), "merge.species"))
         ),
         individual_merges=tuple(
             check.individual_merge(entry, f"merge.individuals[{index}]")
-            for index, entry in enumerate(tables["merge"].get("individuals", []))
+            for index, entry in enumerate(check.tables(tables["merge"].get("individuals", []), "merge.individuals"))
         ),
         global_id_sources=frozenset(check.texts(tables["sources"].get("global_ids", []), "sources.global_ids")),
     )
@@ -239,6 +246,11 @@ class _Checker:
             raise self.fail(key, value, f"a table, written as [{key}]")
         return value
 
+    def tables(self, value: object, key: str) -> list[dict[str, Any]]:
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise self.fail(key, value, f"tables, each written as [[{key}]]")
+        return value
+
     def text(self, value: object, key: str) -> str:
         if not isinstance(value, str) or not value:
             raise self.fail(key, value, "text in quotes")
@@ -263,8 +275,7 @@ class _Checker:
                 return Only(tuple(self.viewpoint(name, f"{key}.only") for name in names))
         raise self.fail(key, value, '"separate", "ignore" or { only = ["left"] }')
 
-    def species_merge(self, entry: object, key: str) -> SpeciesMerge:
-        table = self.table(entry, key)
+    def species_merge(self, table: Mapping[str, Any], key: str) -> SpeciesMerge:
         self.keys(table, {"into", "from", "source"}, f"{key}.")
         return SpeciesMerge(
             self.text(table.get("into"), f"{key}.into"),
@@ -272,8 +283,7 @@ class _Checker:
             self.text(table["source"], f"{key}.source") if "source" in table else None,
         )
 
-    def individual_merge(self, entry: object, key: str) -> IndividualMerge:
-        table = self.table(entry, key)
+    def individual_merge(self, table: Mapping[str, Any], key: str) -> IndividualMerge:
         self.keys(table, {"species", "into", "from", "source"}, f"{key}.")
         return IndividualMerge(
             self.text(table.get("species"), f"{key}.species"),

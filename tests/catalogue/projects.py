@@ -90,8 +90,13 @@ def decide(connection: Connection, annotation_id: str, individual_id: int | None
     connection.execute(update(table).where(table.c.key == annotation_id).values(individual_id=individual_id))
 
 
-def append_settings(project: Project, text: str) -> Project:
-    """Add lines to ``resight.toml`` and open the project anew."""
+def with_settings(project: Project, text: str, *, under: str | None = None) -> Project:
+    """Add lines to ``resight.toml``, below the heading of a table or at the end, and open the project anew."""
     file = project.settings.file
-    file.write_text(f"{file.read_text(encoding='utf-8')}\n{text}\n", encoding="utf-8")
+    before = file.read_text(encoding="utf-8")
+    if under is None:
+        file.write_text(f"{before}\n{text}\n", encoding="utf-8")
+    else:
+        assert f"[{under}]\n" in before
+        file.write_text(before.replace(f"[{under}]\n", f"[{under}]\n{text}\n", 1), encoding="utf-8")
     return Project(project.folder)

@@ -14,7 +14,7 @@ from resight.project import Project
 from resight.settings import Only
 from resight.types import Box
 
-from .projects import HEIGHT, WIDTH, annotations, append_settings, do_import, draw_photo, herd, row
+from .projects import HEIGHT, WIDTH, annotations, do_import, draw_photo, herd, row, with_settings
 
 
 @pytest.fixture
@@ -80,9 +80,7 @@ def test_policies_are_the_settings_else_by_the_viewpoints(project: Project, tmp_
         row(3, species="newt", viewpoint="up"),
         row(4, species="newt", viewpoint="down"),
     ]
-X
-        project.folder
-    )
+    project = with_settings(project, 'cow = "ignore"\nnewt = { only = ["up"] }', under="viewpoints.policy")
     report = do_import(project, herd(tmp_path / "herd", rows))
     with project.database.reading() as connection:
         assert store.policies(connection, project.settings) == {

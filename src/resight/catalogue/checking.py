@@ -46,6 +46,17 @@ class Checked:
     notes: tuple[str, ...]
 
 
+def stated(rows: Sequence[Record]) -> tuple[str | None, float | None, float | None]:
+    """Date, latitude and longitude that the rows of one image state: the same in any order of rows.
+
+    Where rows disagree, the earliest date and the southernmost place are taken; :func:`check_images` counts that.
+    """
+    dates = {row.taken_at for row in rows if row.taken_at is not None}
+    places = {(row.latitude, row.longitude) for row in rows if row.latitude is not None and row.longitude is not None}
+    latitude, longitude = min(places) if places else (None, None)
+    return min(dates, default=None), latitude, longitude
+
+
 def check_images(
     records: Sequence[Record], images_dir: Path, *, verify: bool, known: Mapping[str, CheckedImage]
 ) -> Checked:
@@ -64,7 +75,7 @@ def check_images(
     images: dict[str, CheckedImage] = {}
     if verify:
         looked = parallel_map(
-            lambda name: _look(images_dir / name, rows[name][0], known.get(name)),
+            lambda name: _look(images_dir / name, rows[name], known.get(name)),
             rows,
             label="pictures",
             total=len(rows),
@@ -82,11 +93,11 @@ def check_images(
     else:
         images = {name: _unseen(rows[name][0], known.get(name)) for name in rows}
     problems.extend(_box_problems(records, images))
-    return Checked(images, tuple(problems), tuple(_size_notes(rows, images)))
+    return Checked(images, tuple(problems), (*_size_notes(rows, images), *_disagreement_notes(rows)))
 
 
-def _look(path: Path, record: Record, known: CheckedImage | None) -> CheckedImage | None:
-    name = record.file_name
+def _look(path: Path, rows: Sequence[Record], known: CheckedImage | None) -> CheckedImage | None:
+    name = rows[0].file_name
     try:
         facts = path.stat()
     except (OSError, ValueError):
@@ -94,8 +105,9 @@ def _look(path: Path, record: Record, known: CheckedImage | None) -> CheckedImag
     if known is not None and known.status == "ok" and known.content_hash is not None:
         unchanged = (facts.st_size, facts.st_mtime_ns) == (known.byte_size, known.modified_ns)
         # The catalogue's date and place may be the source's; where it states none now, the picture is asked again.
-        dated = record.taken_at is not None or known.taken_at is None
-        placed = record.latitude is not None or known.latitude is None
+        taken_at, latitude, _ = stated(rows)
+        dated = taken_at is not None or known.taken_at is None
+        placed = latitude is not None or known.latitude is None
         if unchanged and dated and placed:
             return known
     try:
@@ -159,3 +171,15 @@ def _size_notes(rows: Mapping[str, Sequence[Record]], images: Mapping[str, Check
             f"{differing} images have another size (upright) than the file claims; boxes are read as pixels of the "
             "images as they are"
         )
+
+
+def _disagreement_notes(rows: Mapping[str, Sequence[Record]]) -> Iterable[str]:
+    shared = [records for records in rows.values() if len(records) > 1]
+    dates = sum(len({record.taken_at for record in records} - {None}) > 1 for records in shared)
+    if dates:
+        yield f"{dates} images have rows with different dates; the earliest is taken"
+    places = sum(
+        len({(record.latitude, record.longitude) for record in records} - {(None, None)}) > 1 for records in shared
+    )
+    if places:
+        yield f"{places} images have rows with different positions; the southernmost is taken"

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from resight.artefacts import atomic_path
@@ -155,7 +155,9 @@ class Database:
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        # A per cent sign in the folder's name would be read as the start of an interpolation.
+        folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
+        config.set_main_option("script_location", folder)
         config.set_main_option("path_separator", "os")
         with self._translated_errors(), self._engine.connect().execution_options(**_WRITES) as connection:
             config.attributes["connection"] = connection
@@ -174,6 +176,12 @@ class Database:
                     "nothing was changed, try again when it is done"
                 ) from None
             raise ResightError(f"{self.file}: the database refused ({reason})") from error
+        except IntegrityError:
+            raise  # a rule of the schema was broken: a fault of the program, not of the file
+        except DatabaseError as error:
+            raise InputError(
+                f"{self.file} is no catalogue that can be read ({error.orig}); put a backup of the file in its place"
+            ) from error
 
 
 def _prepare_sqlite(engine: Engine, busy_seconds: float) -> None:
@@ -184,6 +192,8 @@ def _prepare_sqlite(engine: Engine, busy_seconds: float) -> None:
         cursor.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # Else INSERT OR REPLACE would delete a row of the ledger without its trigger being asked.
+        cursor.execute("PRAGMA recursive_triggers = ON")
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.close()
 

@@ -17,11 +17,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, insert, select, update
 
 from resight.catalogue import schema
-from resight.catalogue.checking import CheckedImage
+from resight.catalogue.checking import CheckedImage, stated
 from resight.catalogue.policy import MergeTable, ViewpointTable, part_of
 from resight.settings import Settings
 from resight.types import Record
 
+_STATED_FIELDS = ("taken_at", "latitude", "longitude")
 _NAMESPACE = uuid.UUID("8d3b1a52-5a70-4c5e-9c5b-6f1f0d4f7c11")
 _KEPT_FIELDS = (
     "file_name", "species", "part", "viewpoint", "source_viewpoint", "image_id", "encounter_id",
@@ -31,7 +32,11 @@ _KEPT_FIELDS = (
 
 @dataclass(frozen=True)
 class Change:
-    """One value that importing a corrected file changed."""
+    """One value that importing a corrected file changed.
+
+    ``field`` is a column of an annotation, or of what it refers to: individual, encounter, photo (where it lies),
+    photo_content (its hash), taken_at, latitude, longitude.
+    """
 
     annotation_id: str
     field: str
@@ -48,6 +53,7 @@ class Applied:
         updated: Annotations of which something changed.
         unchanged: Annotations that were there as they are.
         absent: Annotations of this source that the file no longer has; they are kept.
+        other_photo: Annotations known before that are on another photo now: another name, or another content.
         changes: Every value that changed.
         annotation_ids: The annotations of the file, in its order.
     """
@@ -56,6 +62,7 @@ class Applied:
     updated: int
     unchanged: int
     absent: int
+    other_photo: int
     changes: tuple[Change, ...]
     annotation_ids: tuple[str, ...]
 
@@ -70,7 +77,8 @@ def source_key(record: Record) -> str:
     if record.source_id is not None:
         return f"id:{record.source_id}"
     box = record.box
-    place = "whole" if box is None else f"{box.x:g},{box.y:g},{box.w:g},{box.h:g}"
+    # Nine digits tell boxes apart to a fraction of a pixel, and are the same for 10, 10.0 and what a spreadsheet saved.
+    place = "whole" if box is None else f"{box.x:.9g},{box.y:.9g},{box.w:.9g},{box.h:.9g}"
     return f"file:{record.file_name}@{place}@{record.theta_rad:g}"
 
 
@@ -110,7 +118,7 @@ def apply_import(
     """
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     source_id = _upsert_source(connection, source, source_format, source_path, moment)
-    image_ids = _upsert_images(connection, root, records, images)
+    image_ids, image_changes = _upsert_images(connection, source_id, root, records, images)
     prepared = _prepare(connection, source, source_id, records, image_ids, settings)
     existing: dict[str, Mapping[str, Any]] = {
         row.source_key: dict(row._mapping)
@@ -119,49 +127,122 @@ def apply_import(
         )
     }
     _recognise_moved_boxes(prepared, existing)
-    individuals = schema.individuals.c
-    names = {row.id: row.name for row in connection.execute(select(individuals.id, individuals.name))}
+    keys = {before["key"] for before in existing.values()}
+    individuals = _Individuals.read(connection)
     new, changed, changes, ledger_rows = [], [], [], []
+    updated = 0
     for row in prepared:
-        before = existing.get(row["source_key"]) or existing.get(row.pop("known_as", None))
+        known_as = row.pop("known_as", None)
+        before = existing.get(row["source_key"]) or existing.get(known_as)
         if before is None:
+            row["key"] = _free_key(row["key"], source, row["source_key"], keys)
+            keys.add(row["key"])
             new.append(row)
             if row["individual_id"] is not None:
-                ledger_rows.append(_ledger_row(row["key"], None, None, row["species"], names[row["individual_id"]]))
+                name = individuals.name(row["individual_id"])
+                ledger_rows.append(_ledger_row(row["key"], None, None, row["species"], name))
             continue
         row["key"] = before["key"]
+        row["individual_id"] = individuals.after(before, row)
         differing = [name for name in (*_KEPT_FIELDS, "source_key") if row[name] != before[name]]
-        identity_changed = row["source_individual_id"] != before["source_individual_id"]
-        after_individual = row["source_individual_id"] if identity_changed else before["individual_id"]
-        if identity_changed or ("species" in differing and after_individual is not None):
-            ledger_rows.append(
-                _ledger_row(
-                    row["key"],
-                    before["species"],
-                    names.get(before["individual_id"]),
-                    row["species"],
-                    names.get(after_individual),
-                )
-            )
-        if identity_changed:
-            changes.append(
-                Change(row["key"], "individual", names.get(before["individual_id"]), names.get(after_individual))
-            )
-        changes.extend(Change(row["key"], name, before[name], row[name]) for name in differing if name != "source_key")
-        if differing or identity_changed:
-            row["individual_id"] = after_individual
+        identity_changed = row["individual_id"] != before["individual_id"]
+        was, now = individuals.name(before["individual_id"]), individuals.name(row["individual_id"])
+        if identity_changed or ("species" in differing and now is not None):
+            ledger_rows.append(_ledger_row(row["key"], before["species"], was, row["species"], now))
+        mine = [Change(row["key"], name, before[name], row[name]) for name in differing if name != "source_key"]
+        if was != now:
+            mine.insert(0, Change(row["key"], "individual", was, now))
+        mine += [Change(row["key"], *values) for values in image_changes.get(row["file_name"], ())]
+        changes += mine
+        if differing or identity_changed or row["source_individual_id"] != before["source_individual_id"]:
             changed.append(row)
+        updated += bool(mine) or identity_changed
     _write_annotations(connection, new, changed)
     common = {"revision": revision, "at_utc": moment, "actor": actor, "action": "import", "note": f"source {source}"}
     if ledger_rows:
         connection.execute(insert(schema.ledger), [common | row for row in ledger_rows])
     return Applied(
         added=len(new),
-        updated=len(changed),
-        unchanged=len(prepared) - len(new) - len(changed),
+        updated=updated,
+        unchanged=len(prepared) - len(new) - updated,
         absent=len(existing) - (len(prepared) - len(new)),
-        changes=tuple(changes),
+        other_photo=_count_other_photos(connection, changes),
+        changes=_in_words(connection, changes),
         annotation_ids=tuple(row["key"] for row in prepared),
+    )
+
+
+@dataclass(frozen=True)
+class _Individuals:
+    """The individuals of the catalogue by their id, and those made on the way."""
+
+    connection: Connection
+    known: dict[int, tuple[str, str]]
+
+    @classmethod
+    def read(cls, connection: Connection) -> _Individuals:
+        c = schema.individuals.c
+        rows = connection.execute(select(c.id, c.scope, c.name))
+        return cls(connection, {row.id: (row.scope, row.name) for row in rows})
+
+    def name(self, individual_id: int | None) -> str | None:
+        return None if individual_id is None else self.known[individual_id][1]
+
+    def after(self, before: Mapping[str, Any], row: Mapping[str, Any]) -> int | None:
+        """The individual that holds from now on: the source's where it names another one, else what was decided."""
+        decided: int | None = before["individual_id"]
+        said: int | None = before["source_individual_id"]
+        says: int | None = row["source_individual_id"]
+        if decided == said or self.name(said) != self.name(says):
+            return says
+        if decided is None or said == says or self.known[decided][0] == schema.GLOBAL_SCOPE:
+            return decided
+        # The source names the same animal under another species now; the decision moves there too.
+        scoped_name = (row["species"], self.known[decided][1])
+        moved = _ids_of(self.connection, schema.individuals, ("scope", "name"), {scoped_name})[scoped_name]
+        self.known[moved] = scoped_name
+        return moved
+
+
+def _free_key(key: str, source: str, source_key: str, taken: set[str]) -> str:
+    """``key``, or the next free one: an annotation whose box was corrected keeps the key of the box it had first."""
+    number = 2
+    while key in taken:
+        key, number = annotation_key(source, f"{source_key}#{number}"), number + 1
+    return key
+
+
+def _count_other_photos(connection: Connection, changes: Iterable[Change]) -> int:
+    moved = {change.annotation_id: change for change in changes if change.field == "image_id"}
+    found = {change.annotation_id for change in changes if change.field in ("file_name", "photo_content")}
+    if moved:
+        c = schema.images.c
+        content = {row.id: row.content_hash for row in connection.execute(select(c.id, c.content_hash))}
+        for annotation_id, change in moved.items():
+            was, now = content[change.before], content[change.after]
+            if None not in (was, now) and was != now:
+                found.add(annotation_id)
+    return len(found)
+
+
+def _in_words(connection: Connection, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Ids of rows replaced by what they stand for."""
+    words: dict[str, dict[int | None, str]] = {}
+    fields = {change.field for change in changes}
+    if "image_id" in fields:
+        i = schema.images.c
+        words["image_id"] = {
+            row.id: f"{row.root}/{row.path}" for row in connection.execute(select(i.id, i.root, i.path))
+        }
+    if "encounter_id" in fields:
+        e = schema.encounters.c
+        words["encounter_id"] = {row.id: row.key for row in connection.execute(select(e.id, e.key))}
+    names = {"image_id": "photo", "encounter_id": "encounter"}
+    return tuple(
+        Change(c.annotation_id, names[c.field], words[c.field].get(c.before), words[c.field].get(c.after))
+        if c.field in words
+        else c
+        for c in changes
     )
 
 
@@ -177,16 +258,27 @@ def _upsert_source(connection: Connection, name: str, source_format: str, path: 
 
 
 def _upsert_images(
-    connection: Connection, root: str, records: Sequence[Record], images: Mapping[str, CheckedImage]
-) -> dict[str, int]:
-    table = schema.images
-    stated: dict[str, Record] = {}
+    connection: Connection,
+    source_id: int,
+    root: str,
+    records: Sequence[Record],
+    images: Mapping[str, CheckedImage],
+) -> tuple[dict[str, int], dict[str, list[tuple[str, Any, Any]]]]:
+    """Ids of all images of the root, and what the dataset changed of them: file name → (field, before, after)."""
+    table, annotations = schema.images, schema.annotation_table.c
+    rows_of: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        stated.setdefault(record.file_name, record)
+        rows_of[record.file_name].append(record)
     existing = {row.path: row._mapping for row in connection.execute(select(table).where(table.c.root == root))}
+    of_others = select(annotations.image_id).join(table, annotations.image_id == table.c.id).distinct()
+    shared = set(
+        connection.execute(of_others.where(table.c.root == root, annotations.source_id != source_id)).scalars()
+    )
     new, changed = [], []
-    for name, record in stated.items():
+    changes: dict[str, list[tuple[str, Any, Any]]] = {}
+    for name, rows in rows_of.items():
         image = images[name]
+        taken_at, latitude, longitude = stated(rows)
         row = {
             "root": root,
             "path": name,
@@ -197,15 +289,25 @@ def _upsert_images(
             "modified_ns": image.modified_ns,
             "width": image.width,
             "height": image.height,
-            "taken_at": record.taken_at or image.taken_at,
-            "latitude": image.latitude if record.latitude is None else record.latitude,
-            "longitude": image.longitude if record.longitude is None else record.longitude,
+            "taken_at": taken_at or image.taken_at,
+            "latitude": image.latitude if latitude is None else latitude,
+            "longitude": image.longitude if longitude is None else longitude,
         }
         before = existing.get(name)
         if before is None:
             new.append(row)
-        elif any(row[field] != before[field] for field in row):
+            continue
+        if before["id"] in shared:  # what another source stated of the photo is not lost for this one's silence
+            for field in _STATED_FIELDS:
+                row[field] = before[field] if row[field] is None else row[field]
+        if any(row[field] != before[field] for field in row):
             changed.append({f"new_{field}": value for field, value in row.items()} | {"image": before["id"]})
+        told = [(field, before[field], row[field]) for field in _STATED_FIELDS if row[field] != before[field]]
+        contents = before["content_hash"], row["content_hash"]
+        if None not in contents and contents[0] != contents[1]:
+            told.append(("photo_content", *contents))
+        if told:
+            changes[name] = told
     if new:
         connection.execute(insert(table), new)
     if changed:
@@ -216,8 +318,8 @@ def _upsert_images(
             .values({field: bindparam(f"new_{field}") for field in fields}),
             changed,
         )
-    rows = connection.execute(select(table.c.path, table.c.id).where(table.c.root == root))
-    return {row.path: row.id for row in rows}
+    found = connection.execute(select(table.c.path, table.c.id).where(table.c.root == root))
+    return {row.path: row.id for row in found}, changes
 
 
 def _prepare(

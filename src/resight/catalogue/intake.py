@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import getpass
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from resight.artefacts import atomic_path
 from resight.catalogue import schema, sources, store
 from resight.catalogue.checking import CheckedImage, check_images
 from resight.catalogue.database import Database
-from resight.catalogue.importing import Applied, Change, apply_import, unmapped_viewpoints
+from resight.catalogue.importing import Applied, Change, apply_import, source_key, unmapped_viewpoints
 from resight.catalogue.policy import describe
-from resight.errors import ImportRefused, InputError
+from resight.catalogue.sources.values import Bad, parse_text
+from resight.errors import ImportRefused, InputError, ResightError
 from resight.settings import Settings, add_image_root
+from resight.settings import read as read_settings
 from resight.types import Annotation, Problem, Record
 
 MAX_SOURCE_NAME = 120
@@ -120,16 +123,17 @@ def import_dataset(
         reports_folder: Where the CSV of problems goes.
 
     Raises:
-        ImportRefused: bad rows; the error carries the report.
-        InputError: the path cannot be read as the format at all.
+        ImportRefused: bad rows, or no good one; the error carries the report.
+        InputError: the path cannot be read as the format at all, or is another dataset under a known source's name.
     """
+    species = None if options.species is None else _species_name(options.species)
     parsed = sources.read(path, format=options.format, images=options.images)
-    source = _source_name(options.source or parsed.source_name)
-    records, species_problems = _with_species(parsed.records, options.species)
-    root = _root_name(settings, source, parsed.images_dir)
+    source = _source_name(parsed.source_name if options.source is None else options.source)
+    records, species_problems = _with_species(parsed.records, species)
+    root = _root_name(settings, source, parsed.images_dir, _roots_of(database, source))
     known = _known_images(database, root)
     checked = check_images(records, parsed.images_dir, verify=options.verify_images, known=known)
-    problems = (*parsed.problems, *species_problems, *checked.problems)
+    problems = (*parsed.problems, *species_problems, *_repeats(records), *checked.problems)
     bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
     good = [record for record in records if record.row not in bad_rows]
     problems_file = _write_problems(problems, reports_folder / f"import-{_file_safe(source)}-problems.csv")
@@ -155,13 +159,11 @@ def import_dataset(
         unmapped_viewpoints=unmapped_viewpoints(good, settings),
         notes=(*parsed.notes, *checked.notes),
         dry_run=options.dry_run,
-        refused=bool(bad_rows) and not options.skip_bad,
+        refused=not good or (bool(bad_rows) and not options.skip_bad),
     )
     if report.refused:
         raise ImportRefused(_refusal(path, report), report)
-    if not good:
-        raise InputError(f"{path}: no usable row; nothing was imported")
-    return _write(path, report, good, checked.images, parsed.images_dir, root, database, settings)
+    return _write(path, report, good, checked.images, parsed.images_dir, root, database, settings, options)
 
 
 def _write(
@@ -173,10 +175,14 @@ def _write(
     root: str,
     database: Database,
     settings: Settings,
+    options: ImportOptions,
 ) -> ImportReport:
     done = report
     try:
         with database.writing() as (connection, revision):
+            before = connection.execute(
+                select(schema.sources.c.path).where(schema.sources.c.name == report.source)
+            ).scalar_one_or_none()
             applied = apply_import(
                 connection,
                 revision,
@@ -187,8 +193,10 @@ def _write(
                 records=records,
                 images=images,
                 settings=settings,
-                actor=getpass.getuser(),
+                actor=_actor(),
             )
+            if options.source is None and before not in (None, str(path.resolve())):
+                _refuse_other_dataset(path, report.source, str(before), applied)
             mine = set(applied.annotation_ids)
             found = [a for a in store.list_annotations(connection, settings) if a.annotation_id in mine]
             policy_of = store.policies(connection, settings)
@@ -197,10 +205,38 @@ def _write(
             )
             if report.dry_run:
                 raise _RolledBack
-            add_image_root(settings, root, images_dir)
+            _keep_root(settings, root, images_dir)
     except _RolledBack:
         pass
     return done
+
+
+def _refuse_other_dataset(path: Path, source: str, before: str, applied: Applied) -> None:
+    """Two datasets whose files bear the same name must not overwrite each other row by row."""
+    known = applied.updated + applied.unchanged
+    if applied.other_photo * 2 > known:
+        raise InputError(
+            f"{path}: source {source!r} was imported from {before}, and {applied.other_photo:,} of the {known:,} "
+            f"annotations with the same ids are on other photos here; give another name with --source, or "
+            f"--source {source!r} if they are to be replaced"
+        )
+
+
+def _keep_root(settings: Settings, root: str, images_dir: Path) -> None:
+    """Write the image root into ``resight.toml``, unless somebody has given the name to another folder meanwhile."""
+    now = read_settings(settings.folder).image_roots.get(root)
+    if now not in (settings.image_roots.get(root), images_dir.resolve()):
+        raise ResightError(
+            f"the image root {root!r} was set to {now} while this import ran; nothing was changed, try again"
+        )
+    add_image_root(settings, root, images_dir)
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
 
 
 def _completed(
@@ -230,6 +266,13 @@ def _source_name(name: str) -> str:
     return stripped
 
 
+def _species_name(text: str) -> str:
+    species = parse_text(text)
+    if species is None or isinstance(species, Bad):
+        raise InputError(f"--species {text!r}: expected the name of a species, such as lion or zebra+face")
+    return species
+
+
 def _with_species(records: Iterable[Record], species: str | None) -> tuple[list[Record], list[Problem]]:
     """Fill in the species of rows that name none; rows without any are problems."""
     named: list[Record] = []
@@ -246,11 +289,38 @@ def _with_species(records: Iterable[Record], species: str | None) -> tuple[list[
     return named, problems
 
 
-def _root_name(settings: Settings, source: str, images_dir: Path) -> str:
-    """The image root of this folder: the one that is there, else a new one named after the source."""
+def _repeats(records: Iterable[Record]) -> list[Problem]:
+    """Rows that the catalogue could not tell apart."""
+    first: dict[str, str] = {}
+    problems: list[Problem] = []
+    for record in records:
+        key = source_key(record)
+        if key in first:
+            field, _, value = key.partition(":")
+            text = f"{first[key]} is the same annotation; expected another id, or another file, box or theta"
+            problems.append(Problem(record.row, field, value, text))
+        else:
+            first[key] = record.row
+    return problems
+
+
+def _roots_of(database: Database, source: str) -> list[str]:
+    """The image roots below which the photos of this source lie."""
+    a, i, s = schema.annotation_table.c, schema.images.c, schema.sources.c
+    query = select(i.root).distinct().join(schema.annotation_table, a.image_id == i.id)
+    with database.reading() as connection:
+        rows = connection.execute(query.join(schema.sources, a.source_id == s.id).where(s.name == source))
+        return sorted(rows.scalars())
+
+
+def _root_name(settings: Settings, source: str, images_dir: Path, used: Iterable[str]) -> str:
+    """The image root of this folder: the one that is there, else the source's whose folder has gone, else a new one."""
     folder = images_dir.resolve()
     for name, known in settings.image_roots.items():
         if known == folder:
+            return name
+    for name in used:
+        if name not in settings.image_roots or not settings.image_roots[name].is_dir():
             return name
     taken = {name for name, known in settings.image_roots.items() if known.is_dir()}
     name, number = source, 2
@@ -282,12 +352,15 @@ def _write_problems(problems: Sequence[Problem], target: Path) -> str | None:
 
 
 def _file_safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    # File systems allow 255 bytes, and a letter may take four of them.
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:40]
 
 
 def _refusal(path: Path, report: ImportReport) -> str:
     rows = "1 row" if report.skipped == 1 else f"{report.skipped:,} rows"
+    remedy = (
+        "mend them, or leave them out with --skip-bad" if report.annotations else "no usable row is left; mend them"
+    )
     return (
-        f"{path}: {rows} cannot be imported, so nothing was; all of them are listed in {report.problems_file}; "
-        "mend them, or leave them out with --skip-bad"
+        f"{path}: {rows} cannot be imported, so nothing was; all of them are listed in {report.problems_file}; {remedy}"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resight.artefacts import content_hash
-from resight.errors import ImageChanged, ImageMissing
+from resight.errors import ImageChanged, ImageError, ImageMissing, ImageUnreadable
 from resight.images import SUFFIXES, read_file
 from resight.types import Annotation
 
@@ -42,13 +42,20 @@ class PhotoReader:
         Raises:
             ImageMissing: it is neither where the catalogue says nor anywhere below the roots.
             ImageChanged: a file is there and its content is another.
-            ImageUnreadable: it is empty or cannot be read.
+            ImageUnreadable: it is empty or cannot be read, and was never read before.
         """
-        path = self._path(annotation)
         try:
+            path = self._path(annotation)
             content = read_file(path)
-        except ImageMissing:
-            return self._find_moved(annotation, path)
+        except (ImageMissing, ImageUnreadable) as error:
+            moved = self._search(annotation)
+            if moved is not None:
+                return moved
+            if isinstance(error, ImageMissing):
+                raise ImageMissing(f"{error}, and none of the same content was found below the image roots") from None
+            if annotation.content_hash is not None:
+                raise ImageChanged(f"{error}; the catalogue knows another content, put the photo back") from None
+            raise
         found = content_hash(content)
         if annotation.content_hash is not None and found != annotation.content_hash:
             moved = self._search(annotation)
@@ -68,17 +75,14 @@ class PhotoReader:
             )
         return root / annotation.image_path
 
-    def _find_moved(self, annotation: Annotation, path: Path) -> Photo:
-        moved = self._search(annotation)
-        if moved is None:
-            raise ImageMissing(f"{path}: no such file, nor one of the same content below the image roots")
-        return moved
-
     def _search(self, annotation: Annotation) -> Photo | None:
         if annotation.content_hash is None or annotation.image_bytes is None:
             return None
         for root, path in self._files_of_size(annotation.image_bytes):
-            content = read_file(path)
+            try:
+                content = read_file(path)
+            except ImageError:
+                continue  # another photo of that size, and one that cannot be it
             if content_hash(content) == annotation.content_hash:
                 relative = path.relative_to(self._roots[root]).as_posix()
                 logger.info("%s was found again as %s", annotation.file_name, path)

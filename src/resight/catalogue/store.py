@@ -162,7 +162,7 @@ def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> Non
         connection.execute(
             update(schema.images)
             .where(columns.id == bindparam("image"))
-            .values(content_hash=bindparam("content"), byte_size=bindparam("bytes"), status="ok"),
+            .values(content_hash=bindparam("content"), byte_size=bindparam("bytes"), status="ok", problem=None),
             learned,
         )
     sized = [entry for entry in learned if entry["w"] is not None]
@@ -173,7 +173,7 @@ def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> Non
             .values(width=bindparam("w"), height=bindparam("h")),
             sized,
         )
-    moved = [{"image": u.image_id, "r": u.root, "p": u.path} for u in updates if u.root is not None]
+    moved = _moves(connection, [u for u in updates if u.root is not None])
     if moved:
         connection.execute(
             update(schema.images)
@@ -181,6 +181,20 @@ def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> Non
             .values(root=bindparam("r"), path=bindparam("p")),
             moved,
         )
+
+
+def _moves(connection: Connection, updates: Sequence[ImageUpdate]) -> list[dict[str, Any]]:
+    """Two images may be copies of one photo; where only one file is left, the image that has it keeps it."""
+    columns = schema.images.c
+    if not updates:
+        return []
+    taken = {(row.root, row.path) for row in connection.execute(select(columns.root, columns.path))}
+    moved = []
+    for u in updates:
+        if (u.root, u.path) not in taken:
+            taken.add((u.root, u.path))
+            moved.append({"image": u.image_id, "r": u.root, "p": u.path})
+    return moved
 
 
 def quarantine_images(connection: Connection, reasons: Mapping[int, str]) -> None:

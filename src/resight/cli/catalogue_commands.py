@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from resight.catalogue.statistics import Statistics
     from resight.project import Project
     from resight.splits import Split
-    from resight.types import Problem
+
+SHOWN_CHARACTERS = 80
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output and nothing else.")]
 
@@ -88,7 +88,7 @@ def import_(
         report = project.import_(path, options)
     except ImportRefused as error:
         refused = error.report
-        emit(refused, as_json=json, show=lambda: _show_problems(refused.problems))
+        emit(refused, as_json=json, show=lambda: _show_problems(refused))
         raise
     emit(report, as_json=json, show=lambda: _show_import(report))
 
@@ -96,7 +96,7 @@ def import_(
 def _show_import(report: ImportReport) -> None:
     for note in report.notes:
         say(note)
-    _show_problems(report.problems)
+    _show_problems(report)
     if report.unmapped_viewpoints:
         spelled = ", ".join(f"{name!r} ({count})" for name, count in report.unmapped_viewpoints.items())
         say(f"viewpoints kept as unknown, since no alias in resight.toml maps them: {spelled}")
@@ -125,17 +125,24 @@ def _show_import(report: ImportReport) -> None:
 
 def _show_changes(report: ImportReport) -> None:
     for change in report.changes[:SHOWN_PROBLEMS]:
-        say(f"changed {change.annotation_id} {change.field}: {change.before!r} -> {change.after!r}")
+        say(f"changed {change.annotation_id} {change.field}: {_short(change.before)} -> {_short(change.after)}")
     if len(report.changes) > SHOWN_PROBLEMS:
-        say(f"and {len(report.changes) - SHOWN_PROBLEMS:,} more changes")
+        say(f"and {len(report.changes) - SHOWN_PROBLEMS:,} more changes; --json lists all")
 
 
-def _show_problems(problems: Sequence[Problem]) -> None:
-    for problem in problems[:SHOWN_PROBLEMS]:
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def _show_problems(report: ImportReport) -> None:
+    for problem in report.problems[:SHOWN_PROBLEMS]:
         value = f" {problem.value!r}" if problem.value else ""
         say(f"{problem.row}: {problem.field}{value}: {problem.problem} ({problem.severity})")
-    if len(problems) > SHOWN_PROBLEMS:
-        say(f"and {len(problems) - SHOWN_PROBLEMS:,} more problems")
+    if len(report.problems) > SHOWN_PROBLEMS:
+        say(f"and {len(report.problems) - SHOWN_PROBLEMS:,} more problems")
+    if report.problems:
+        say(f"all problems are listed in {report.problems_file}")
 
 
 def stats(context: typer.Context, json: Json = False) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from resight.artefacts import content_hash
 from resight.embedding import EmbedsChips
 from resight.errors import ImageError, InputError
-from resight.images import cut_chip, cut_preview, inspect, read_file
+from resight.images import MAX_PIXELS, ImageFacts, cut_chip, cut_preview, inspect, read_file
 from resight.matching.candidates import Query
 from resight.matching.sheet import PREVIEW_PIXELS
 from resight.types import Annotation, Box
@@ -42,6 +42,7 @@ class QueryPhoto:
         theta_rad: Rotation of the box.
         viewpoint: From where the animal is seen, ``None`` where not known.
         known_as: The catalogue's annotation of the same animal in the same photo.
+        own_encounters: Encounters of this photo in the catalogue, whose other photos are near-duplicates.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class QueryPhoto:
     theta_rad: float
     viewpoint: str | None
     known_as: Annotation | None
+    own_encounters: frozenset[str]
 
 
 def read_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotation]) -> list[QueryPhoto]:
@@ -78,10 +80,11 @@ def read_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotatio
             complaints.append(str(error))
             continue
         box = asked.box
-        if box is not None and (
-            box.x >= facts.width or box.y >= facts.height or box.x + box.w <= 0 or box.y + box.h <= 0
-        ):
-            complaints.append(f"--box lies outside {path}, which has {facts.width} x {facts.height} pixels")
+        if box is not None and not _fits(box, facts):
+            complaints.append(
+                f"--box {box.x:g},{box.y:g},{box.w:g},{box.h:g} does not fit {path}, which has "
+                f"{facts.width} x {facts.height} pixels; give X,Y,W,H of the animal in it"
+            )
             continue
         known = by_content.get(facts.content_hash, [])
         photos.extend(_as_queries(path, content, asked, known))
@@ -90,12 +93,24 @@ def read_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotatio
     return photos
 
 
+def _fits(box: Box, facts: ImageFacts) -> bool:
+    overlaps = box.x < facts.width and box.y < facts.height and box.x + box.w > 0 and box.y + box.h > 0
+    return overlaps and box.w > 0 and box.h > 0 and box.w * box.h <= MAX_PIXELS
+
+
 def _as_queries(path: Path, content: bytes, asked: Asked, known: Sequence[Annotation]) -> list[QueryPhoto]:
     digest = content_hash(content)
-    if asked.box is None and known:
-        return [QueryPhoto(path, content, digest, a.box, a.theta_rad, asked.viewpoint or a.viewpoint, a) for a in known]
-    same = next((a for a in known if a.box == asked.box), None)
-    return [QueryPhoto(path, content, digest, asked.box, 0.0, asked.viewpoint, same)]
+
+    def as_catalogued(a: Annotation) -> QueryPhoto:
+        viewpoint = asked.viewpoint or a.viewpoint
+        return QueryPhoto(path, content, digest, a.box, a.theta_rad, viewpoint, a, frozenset({a.encounter}))
+
+    same = [a for a in known if asked.box is None or a.box == asked.box]
+    if same:
+        return [as_catalogued(a) for a in same]
+    # With a box of the user's own it is not known which of the photo's animals is meant; any encounter may be its own.
+    encounters = frozenset(a.encounter for a in known)
+    return [QueryPhoto(path, content, digest, asked.box, 0.0, asked.viewpoint, None, encounters)]
 
 
 def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, size: int) -> tuple[Query, str | None]:
@@ -111,8 +126,18 @@ def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, s
         The query, and a line about what was taken from the catalogue (or ``None``).
 
     Raises:
-        InputError: the photos show different sides of the animal.
+        InputError: the photos show different sides of the animal, or one of them shows several animals.
     """
+    animals: dict[str, set[str]] = {}
+    for photo in photos:
+        if photo.known_as is not None:
+            animals.setdefault(photo.content_hash, set()).add(photo.known_as.annotation_id)
+    crowded = sorted({str(photo.path) for photo in photos if len(animals.get(photo.content_hash, ())) > 1})
+    if crowded:
+        raise InputError(
+            f"--same-animal was given {', '.join(crowded)}, where the catalogue has several animals; match it by "
+            "itself, or say which animal with --box"
+        )
     viewpoints = {photo.viewpoint for photo in photos if photo.viewpoint is not None}
     if len(viewpoints) > 1:
         raise InputError(
@@ -129,7 +154,7 @@ def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, s
         vectors=model.embed_chips(chips),
         own_photos=frozenset(photo.content_hash for photo in photos),
         own_annotations=frozenset(annotation.annotation_id for annotation in known),
-        own_encounters=frozenset(annotation.encounter for annotation in known),
+        own_encounters=frozenset().union(*(photo.own_encounters for photo in photos)),
     )
     return query, _note(known)
 
@@ -139,8 +164,8 @@ def _note(known: Sequence[Annotation]) -> str | None:
         return None
     names = sorted({annotation.individual or "not identified" for annotation in known})
     return (
-        f"This photo is in the catalogue ({', '.join(names)}): its box and viewpoint were taken from there, and it was "
-        "not compared with itself nor with its own encounter."
+        f"In the catalogue as {', '.join(names)}: box, rotation and viewpoint, where not given, were taken from there, "
+        "and it was not compared with itself nor with its own encounter."
     )
 
 

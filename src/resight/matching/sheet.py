@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from resight.artefacts import write_text
+from resight.errors import InputError
 from resight.matching.candidates import Match
 from resight.version import __version__
 
@@ -43,6 +44,9 @@ def write_sheet(
         model: The model's name.
         project: The project's folder, for the heading.
         details: annotation_id → when it was taken, where known.
+
+    Raises:
+        InputError: the file cannot be written.
     """
     environment = Environment(
         loader=PackageLoader("resight.matching", "."), autoescape=select_autoescape(), trim_blocks=True
@@ -58,7 +62,10 @@ def write_sheet(
         version=__version__,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    write_text(target, page)
+    try:
+        write_text(target, page)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written ({error.strerror}); name another file") from None
 
 
 def _data_url(jpeg: bytes) -> str:

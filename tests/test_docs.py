@@ -1,0 +1,65 @@
+"""The documentation tells the truth: the reference is current, and the tutorial's commands run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from resight.cli import run
+from resight.demo.population import draw_population
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["--set", "epochs=1", "--set", "image_size=64"]
+
+
+def _reference_maker() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_command_line_reference_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERMINAL_WIDTH", "100")
+    written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert written == _reference_maker().reference(), "run `make docs`"
+
+
+def _console_lines(text: str) -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", text, re.S)
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+
+
+def test_every_command_of_the_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = _console_lines((ROOT / "docs" / "tutorials" / "first-project.md").read_text(encoding="utf-8"))
+    assert sum(line.startswith("resight ") for line in lines) >= 12
+    for line in lines:
+        words = shlex.split(line)
+        if words[0] == "python":
+            draw_population(Path("photos"), individuals=8, encounters=4, photos_per_encounter=1)
+        elif words[0] == "cd":
+            os.chdir(words[1])
+        else:
+            assert words[0] == "resight"
+            more = QUICK if words[1] == "train" else []
+            assert run([*words[1:], *more]) == 0, (line, capsys.readouterr().err)
+    assert (tmp_path / "my-project" / "sheet.html").read_text(encoding="utf-8").count("<figure>") == 20
+    assert (tmp_path / "my-project" / "candidates.csv").is_file()
+
+
+def test_links_of_the_documentation_lead_somewhere() -> None:
+    for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text(encoding="utf-8")):
+            assert (file.parent / target).exists(), f"{file.name} links to {target}"
