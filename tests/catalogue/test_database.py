@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -165,9 +164,10 @@ def test_a_catalogue_that_is_not_there_says_so(tmp_path: Path, content: bytes | 
 
 def test_a_file_that_is_no_database_is_wrong_input(tmp_path: Path) -> None:
     (tmp_path / "c.db").write_bytes(b"this is no database " * 100)
-    with pytest.raises(InputError, match="is no catalogue that can be read"), Database(
-        f"sqlite:///{tmp_path / 'c.db'}"
-    ).reading():
+    with (
+        pytest.raises(InputError, match="is no catalogue that can be read"),
+        Database(f"sqlite:///{tmp_path / 'c.db'}").reading(),
+    ):
         pass
 
 
@@ -212,9 +212,10 @@ def test_the_revision_rises_with_a_change_and_not_with_what_is_only_learned(data
 
 
 def test_a_change_that_fails_is_not_there(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.writing() as (connection, _):
-        connection.execute(insert(schema.individuals).values(scope="lion", name="Ayo"))
-        raise RuntimeError
+    individuals = insert(schema.individuals)
+    twice = [{"scope": "lion", "name": "Ayo"}, {"scope": "lion", "name": "Ayo"}]
+    with pytest.raises(IntegrityError), database.writing() as (connection, _):
+        connection.execute(individuals, twice)
     with database.reading() as connection:
         assert connection.execute(select(schema.individuals)).all() == []
     assert revision_of(database) == 0
@@ -256,8 +257,8 @@ def importing(project: Project, path: Path, source: str, before: str = "") -> su
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    yield Project.init(tmp_path / "project")
+def project(tmp_path: Path) -> Project:
+    return Project.init(tmp_path / "project")
 
 
 def test_two_processes_that_import_at_once_both_succeed(project: Project, tmp_path: Path) -> None:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import random
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
 from resight.catalogue import schema
 from resight.catalogue.importing import annotation_key, source_key, unmapped_viewpoints
@@ -58,6 +58,11 @@ def named(project: Project) -> list[tuple[str, str | None]]:
     return [(a.species, a.individual) for a in annotations(project)]
 
 
+def identities(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Species and individual before and after."""
+    return tuple(entry[name] for name in ("species_before", "individual_before", "species_after", "individual_after"))
+
+
 # Keys
 
 
@@ -67,7 +72,7 @@ def test_the_key_of_an_annotation_is_fixed() -> None:
     assert source_key(Record("2", "a/1.jpg")) == "file:a/1.jpg@whole@0"
     assert source_key(Record("2", "a/1.jpg", source_id="7", box=Box(1, 2, 3, 4))) == "id:7"
     key = annotation_key("herd", "id:7")
-    assert key == "00000000"[:0] + str(uuid.uuid5(uuid.UUID("8d3b1a52-5a70-4c5e-9c5b-6f1f0d4f7c11"), "herd\nid:7"))
+    assert key == str(uuid.uuid5(uuid.UUID("8d3b1a52-5a70-4c5e-9c5b-6f1f0d4f7c11"), "herd\nid:7"))
     assert annotation_key("herd", "id:7") != annotation_key("Herd", "id:7")
 
 
@@ -105,7 +110,9 @@ def test_importing_twice_adds_nothing(project: Project, tmp_path: Path) -> None:
     assert contents(project, without=NO_TIMES) == before
 
 
-@pytest.mark.parametrize("how", ["shuffled", "columns", "semicolons", "numbers", "backslashes", "workbook", "unverified"])
+@pytest.mark.parametrize(
+    "how", ["shuffled", "columns", "semicolons", "numbers", "backslashes", "workbook", "unverified"]
+)
 def test_the_same_dataset_saved_otherwise_adds_nothing(project: Project, tmp_path: Path, how: str) -> None:
     rows = [*(row(n, path=f"a/{n}.png") for n in range(3)), row(3, path="a/0.png", x=20.25, date="")]
     path = herd(tmp_path / "herd", rows)
@@ -208,13 +215,16 @@ def test_an_identity_changes_through_the_ledger(project: Project, tmp_path: Path
     assert [(e["action"], e["individual_before"], e["individual_after"]) for e in ledger(project)] == [
         ("import", None, "z0"), ("import", None, "z2"), ("import", None, "z3"),
     ]  # fmt: skip
-    do_import(project, write_rows(path, [row(0, individual="A"), row(1, individual="B"), row(2, individual=""), row(3)]))
+    do_import(
+        project, write_rows(path, [row(0, individual="A"), row(1, individual="B"), row(2, individual=""), row(3)])
+    )
     ids = [a.annotation_id for a in annotations(project)]
     entries = ledger(project)[3:]
-    assert [
-        (e["annotation_key"], e["species_before"], e["individual_before"], e["species_after"], e["individual_after"])
-        for e in entries
-    ] == [(ids[0], "zebra", "z0", "zebra", "A"), (ids[1], "zebra", None, "zebra", "B"), (ids[2], "zebra", "z2", "zebra", None)]
+    assert [(entry["annotation_key"], *identities(entry)) for entry in entries] == [
+        (ids[0], "zebra", "z0", "zebra", "A"),
+        (ids[1], "zebra", None, "zebra", "B"),
+        (ids[2], "zebra", "z2", "zebra", None),
+    ]
     assert {(e["revision"], e["note"]) for e in entries} == {(2, "source herd")}
     assert all(e["actor"] and e["at_utc"] for e in entries)
     assert [name for _, name in named(project)] == ["A", "B", None, "z3"]
@@ -384,7 +394,7 @@ def test_a_decision_outlives_a_merge_of_its_species(project: Project, tmp_path: 
     assert report.updated == 4
     assert named(project) == [("equus", "Ayo"), ("equus", None), ("equus", "z2"), ("equus", "z3")]
     assert do_import(project, path).unchanged == 4
-    assert [(e["species_before"], e["individual_before"], e["species_after"], e["individual_after"]) for e in ledger(project)[4:]] == [
+    assert [identities(entry) for entry in ledger(project)[4:]] == [
         ("zebra", "Ayo", "equus", "Ayo"), ("zebra", "z2", "equus", "z2"), ("zebra", "z3", "equus", "z3"),
     ]  # fmt: skip
 
@@ -455,10 +465,10 @@ source = "west"
     ]
     for name in ("east", "west"):
         do_import(project, herd(tmp_path / name, rows, f"{name}.csv"))
-    found = [(a.source, a.species, a.individual) for a in annotations(project)]
-    assert found[::2] == [("east", "lion", "Ayo")] * 3 or set(found) == {
-        ("east", "lion", "Ayo"), ("west", "lion", "Ayo"), ("west", "lion_west", "L-2"),
-    }  # fmt: skip
+    assert sorted((a.source, a.file_name, a.species, a.individual) for a in annotations(project)) == [
+        ("east", "0.png", "lion", "Ayo"), ("east", "1.png", "lion", "Ayo"), ("east", "2.png", "lion", "Ayo"),
+        ("west", "0.png", "lion", "Ayo"), ("west", "1.png", "lion_west", "L-2"), ("west", "2.png", "lion", "Ayo"),
+    ]  # fmt: skip
     assert individuals(project) == {("lion", "Ayo"), ("lion_west", "L-2")}
     assert do_import(project, tmp_path / "east" / "east.csv").unchanged == 3
 
@@ -469,7 +479,9 @@ def test_a_merge_made_later_changes_identities_through_the_ledger(project: Proje
     ids = [a.annotation_id for a in annotations(project)]
     project = with_settings(project, '[[merge.individuals]]\nspecies = "zebra"\ninto = "z1"\nfrom = ["z0"]')
     report = do_import(project, path)
-    assert [(c.annotation_id, c.field, c.before, c.after) for c in report.changes] == [(ids[0], "individual", "z0", "z1")]
+    assert [(c.annotation_id, c.field, c.before, c.after) for c in report.changes] == [
+        (ids[0], "individual", "z0", "z1")
+    ]
     project = with_settings(project, '[[merge.species]]\ninto = "equus+flank"\nfrom = ["zebra"]')
     report = do_import(project, path)
     # The merge of individuals is written for zebra, which is no longer the species.
@@ -478,7 +490,7 @@ def test_a_merge_made_later_changes_identities_through_the_ledger(project: Proje
         *((key, "part", None, "flank") for key in ids),
         (ids[0], "individual", "z1", "z0"),
     }
-    assert [(e["revision"], e["species_before"], e["individual_before"], e["species_after"], e["individual_after"]) for e in ledger(project)] == [
+    assert [(entry["revision"], *identities(entry)) for entry in ledger(project)] == [
         (1, None, None, "zebra", "z0"),
         (1, None, None, "zebra", "z1"),
         (2, "zebra", "z0", "zebra", "z1"),
@@ -537,9 +549,9 @@ def test_coco_twice_and_corrected(project: Project, tmp_path: Path) -> None:
     assert contents(project, without=NO_TIMES) == before
     write([one(0, segmentation=outline), one(1, name="____", segmentation=outline), one(2)])
     report = do_import(project, path)
-    assert {(c.field, c.before, c.after) for c in report.changes} == {
-        ("individual", "z1", None), ("outline", str, None)
-    } or [(c.field, c.after) for c in report.changes] == [("individual", None), ("outline", None)]  # fmt: skip
+    assert [(c.field, c.before, c.after) for c in report.changes] == [
+        ("individual", "z1", None), ("outline", outline, None),
+    ]  # fmt: skip
 
 
 # Another dataset under the same name
@@ -565,11 +577,3 @@ def test_the_ledger_is_written_by_somebody(project: Project, tmp_path: Path, mon
     monkeypatch.setattr("getpass.getuser", nobody)
     do_import(project, herd(tmp_path / "herd", [row(0)]))
     assert ledger(project)[0]["actor"].startswith("uid ")
-
-
-def test_updating_an_annotation_by_hand_is_what_these_tests_take_it_for(project: Project, tmp_path: Path) -> None:
-    do_import(project, herd(tmp_path / "herd", [row(0)]))
-    with project.database.writing() as (connection, _):
-        table = schema.annotation_table
-        assert connection.execute(update(table).values(individual_id=table.c.source_individual_id)).rowcount == 1
-    assert named(project) == [("zebra", "z0")]

@@ -26,7 +26,9 @@ PLAIN = Annotation(
 def annotated(rows: Sequence[dict[str, Any]], policy_of: dict[str, Policy]) -> list[Annotation]:
     found = []
     for number, changes in enumerate(rows):
-        one = replace(PLAIN, **{"annotation_id": f"a{number:05}", "image_id": number, "encounter": f"e{number}"} | changes)
+        one = replace(
+            PLAIN, **{"annotation_id": f"a{number:05}", "image_id": number, "encounter": f"e{number}"} | changes
+        )
         policy = policy_of[one.species]
         identity = identity_of(one.individual, one.viewpoint, policy)
         found.append(replace(one, identity=identity, allowed=is_allowed(policy, one.viewpoint)))
@@ -117,7 +119,8 @@ def test_nothing_to_count() -> None:
 )
 def test_agrees_with_counting_one_by_one(rows: list[dict[str, Any]]) -> None:
     policy_of: dict[str, Policy] = {
-        species: default_policy(r["viewpoint"] for r in rows if r["species"] == species) for species in ("lion", "zebra")
+        species: default_policy(r["viewpoint"] for r in rows if r["species"] == species)
+        for species in ("lion", "zebra")
     }
     found = statistics(annotated(rows, policy_of), policy_of)
     assert sum(row.annotations for row in found.species) == found.totals.annotations == len(rows)

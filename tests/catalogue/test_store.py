@@ -207,5 +207,5 @@ def test_a_split_is_never_changed_and_an_unknown_one_names_the_others(project: P
     add_split(project, "second")
     with project.database.reading() as connection:
         assert [entry["name"] for entry in store.split_names(connection)] == ["first", "second"]
-        with pytest.raises(UnknownName, match="did you mean 'second'.*resight split secund"):
+        with pytest.raises(UnknownName, match=r"did you mean 'second'.*resight split secund"):
             store.load_split(connection, "secund")

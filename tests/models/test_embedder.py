@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from resight.models.config import EmbedderConfig
-from resight.models.embedder import Embedder, as_feature_map, backbone_dim, make_backbone
 from safetensors.torch import load_file, save_file
 
 from resight.errors import ArtefactMismatch, InputError, UnknownName
+from resight.models.config import EmbedderConfig
+from resight.models.embedder import Embedder, as_feature_map, backbone_dim, make_backbone
 
 CONFIG = EmbedderConfig(
     backbone="test_resnet", dim=96, image_size=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), licence="Apache-2.0"
@@ -90,7 +90,7 @@ def test_an_embedding_that_float16_cannot_hold_is_an_error(factor: float) -> Non
     broken = Embedder(CONFIG)
     with torch.no_grad():
         broken.bn.bias += factor
-    with pytest.raises(InputError, match="the embedding of chip 0 reaches .* at most 65504"):
+    with pytest.raises(InputError, match=r"the embedding of chip 0 reaches .* at most 65504"):
         broken.embed_chips(random_chips(2))
 
 

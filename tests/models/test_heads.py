@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resight.models.heads import SubCenterArcFace, absolute_margins, power_margins, spread_margins
 
 from resight.errors import InputError
+from resight.models.heads import SubCenterArcFace, absolute_margins, power_margins, spread_margins
 
 counts_of_classes = st.lists(st.integers(1, 5000), min_size=2, max_size=12)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from resight.errors import InputError, NotBuiltYet, UnknownName
 from resight.models.config import EmbedderConfig
 from resight.models.embedder import Embedder
 from resight.models.library import ModelCard, default_model, find_model, list_models
-
-from resight.errors import InputError, NotBuiltYet, UnknownName
 
 CONFIG = EmbedderConfig(backbone="test_resnet", dim=96, image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import timm
 import torch
-from resight.models.packaged import IMAGENET_LITE0, load_packaged, packaged_backbone_state
-from resight.models.weights import new_embedder
 from safetensors.torch import save_file
 
 from resight.errors import ArtefactMismatch, InputError, UnknownName
+from resight.models.packaged import IMAGENET_LITE0, load_packaged, packaged_backbone_state
+from resight.models.weights import new_embedder
 
 
 def test_packaged_weights_are_timms_tensors_in_order() -> None:
@@ -76,10 +76,11 @@ def test_weights_from_a_file_with_a_classifier(tmp_path: Path, suffix: str) -> N
         new_embedder("test_efficientnet", weights=str(path), image_size=64)
 
 
+@pytest.mark.parametrize("content", [b"no weights at all", b"torn", b"", b"PK"])
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
-def test_a_broken_file_is_one_clear_line(tmp_path: Path, name: str) -> None:
+def test_a_broken_file_is_one_clear_line(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
-    path.write_bytes(b"no weights at all")
+    path.write_bytes(content)
     with pytest.raises(InputError, match="cannot be read") as error:
         new_embedder("test_resnet", weights=str(path), image_size=64)
     assert "\n" not in str(error.value)

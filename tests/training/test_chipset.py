@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from resight.training.chipset import cut_into_batches, epoch_order, gather, load_chips, read_batches
 
 from resight.errors import InputError, TrainingError
+from resight.training.chipset import cut_into_batches, epoch_order, gather, load_chips, read_batches
 
 from .drawn import draw_samples
 
@@ -68,7 +68,7 @@ def test_what_cannot_be_trained_on(tmp_path: Path) -> None:
         gather([], 64)
     with pytest.raises(InputError, match=r"given twice.*\(1 such\)"):
         gather([*samples, samples[0]], 64)
-    with pytest.raises(InputError, match="one identity .*at least two"):
+    with pytest.raises(InputError, match=r"one identity .*at least two"):
         gather(samples[:2], 64)
     with pytest.raises(TrainingError, match="none of 4 chips can be used"):
         gather(samples, 96)

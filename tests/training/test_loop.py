@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from resight.errors import ArtefactMismatch, InputError, TrainingError
 from resight.models.embedder import Embedder
 from resight.models.library import find_model, list_models
 from resight.models.weights import new_embedder
@@ -21,7 +23,7 @@ from resight.training.loop import margins_of, train
 from resight.training.presets import TINY
 from resight.training.recipe import Augmentation, Recipe
 
-from resight.errors import ArtefactMismatch, InputError, TrainingError
+from .drawn import draw_samples
 
 QUICK = replace(
     TINY, backbone="test_resnet", weights="none", image_size=64, batch_size=4, epochs=2, learning_rate=1e-3, seed=3
@@ -58,9 +60,8 @@ def test_overfits_a_tiny_set(tmp_path: Path) -> None:
 
 
 def test_what_a_run_leaves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    samples = draw_samples(tmp_path / "chips", identities=3, chips=3)  # 9 chips: the last batch of one is merged
+    samples = draw_samples(tmp_path / "chips", identities=3, chips=3)
     samples[4].chip_path.write_bytes(b"")
-    samples += draw_samples(tmp_path / "more", identities=1, chips=1, seed=9)[:0]
     random_before = torch.get_rng_state()
     with caplog.at_level(logging.INFO, logger="resight.training.loop"):
         result = train(samples, QUICK, tmp_path / "runs" / "first")
@@ -103,13 +104,12 @@ def test_same_seed_same_weights_whatever_the_order_or_the_reading(tmp_path: Path
 
 
 KILLED_IN_MID_EPOCH = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 import torch
+from drawn import draw_samples
 from resight.training import loop
-from test_loop import RESUMED
-
-from .drawn import draw_samples
+from resight.training.recipe import Recipe
 
 torch.set_num_threads(1)
 drawn = 0
@@ -158,6 +158,29 @@ def test_killed_in_mid_epoch_and_resumed_ends_in_the_same_weights(
     assert columns[0] == columns[1]
 
 
+def test_random_numbers_of_the_network_go_on_where_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = draw_samples(tmp_path / "chips", identities=3, chips=4)
+    recipe = replace(QUICK, checkpoint_every_steps=2)
+    steps_left = 1000
+
+    def drop_pixels(chips: torch.Tensor, changes: object) -> torch.Tensor:
+        """Stands for dropout: draws from torch's global generator."""
+        nonlocal steps_left
+        steps_left -= 1
+        if steps_left < 0:
+            raise KeyboardInterrupt
+        return chips * (torch.rand(chips.shape) > 0.2)
+
+    monkeypatch.setattr(loop, "apply_changes", drop_pixels)
+    whole = train(samples, recipe, tmp_path / "whole")
+    steps_left = 5
+    with pytest.raises(KeyboardInterrupt):
+        train(samples, recipe, tmp_path / "stopped")
+    steps_left = 1000
+    torch.manual_seed(123)
+    assert same(weights_of(whole), weights_of(train(samples, recipe, tmp_path / "stopped", resume=True)))
+
+
 def test_resuming_a_finished_run_trains_no_more(tmp_path: Path) -> None:
     samples = draw_samples(tmp_path / "chips", identities=2, chips=3)
     first = train(samples, QUICK, tmp_path / "run")
@@ -174,16 +197,16 @@ def test_a_resumed_run_must_be_the_same_run(tmp_path: Path) -> None:
     recipe = replace(QUICK, epochs=1)
     with pytest.raises(ArtefactMismatch, match=r"recipe\.epochs was 1 and is 2 now"):
         train(samples, QUICK, tmp_path / "run", resume=True)
+    changed = replace(recipe, augment=replace(recipe.augment, shift=0.2))
     with pytest.raises(ArtefactMismatch, match=r"recipe\.augment\.shift was 0\.08 and is 0\.2 now"):
-        changed = replace(recipe, augment=replace(recipe.augment, shift=0.2))
         train(samples, changed, tmp_path / "run", resume=True)
     with pytest.raises(ArtefactMismatch, match=r"samples\.annotations was 9 and is 8 now"):
         train(samples[1:], recipe, tmp_path / "run", resume=True)
+    renamed = [*samples[:-1], replace(samples[-1], identity=samples[2].identity)]
     with pytest.raises(ArtefactMismatch, match=r"samples\.key was"):
-        renamed = [*samples[:-1], replace(samples[-1], identity=samples[2].identity)]
         train(renamed, recipe, tmp_path / "run", resume=True)
+    start = new_embedder("test_resnet", weights="none", image_size=64)
     with pytest.raises(ArtefactMismatch, match="initial_weights_hash"):
-        start = new_embedder("test_resnet", weights="none", image_size=64)
         train(samples, recipe, tmp_path / "run", initial=start, resume=True)
     free = replace(recipe, checkpoint_every_steps=1, loader_workers=None)
     assert train(samples, free, tmp_path / "run", resume=True).epochs == 1

@@ -4,10 +4,10 @@ import json
 from dataclasses import fields, replace
 
 import pytest
-from resight.training.presets import NOT_BUILT_YET, PAPER, PRESETS, TINY, preset
-from resight.training.recipe import Augmentation, Recipe, setting_types
 
 from resight.errors import NotBuiltYet, RecipeError, UnknownName
+from resight.training.presets import NOT_BUILT_YET, PAPER, PRESETS, TINY, preset
+from resight.training.recipe import Augmentation, Recipe, setting_types
 
 
 def test_the_paper_recipe_is_appendix_a1() -> None:

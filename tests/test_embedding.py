@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from resight.artefacts import Passport
+from resight.chips import ChipSet, chip_path, write_chip
+from resight.embedding import EmbedOutcome, embed, load, passport_for
+from resight.errors import ArtefactMismatch
+
+from .made_up import HashingModel, passport
+
+NAMES = tuple(f"a{number:02}" for number in range(10))
+
+
+def chips_of(folder: Path, names: tuple[str, ...] = NAMES, version: str = "v1") -> ChipSet:
+    """A small chip for each name; another ``version`` is another content under another key."""
+    keys = {name: f"{version}-{name}" for name in names}
+    for seed, (name, key) in enumerate(keys.items()):
+        chip = np.random.default_rng([seed, *key.encode()]).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        target = chip_path(folder / "chips", key)
+        if not target.is_file():
+            write_chip(target, chip)
+        assert name in key
+    return ChipSet(folder / "chips", keys, 0, (), ())
+
+
+def run(model: HashingModel, chips: ChipSet, folder: Path, **options: object) -> EmbedOutcome:
+    weights = str(options.pop("weights", "aaaa"))
+    return embed(model, passport(weights), chips, folder, name="m", batch=3, **options)  # type: ignore[arg-type]
+
+
+def expected(chips: ChipSet, names: tuple[str, ...] = NAMES) -> np.ndarray:
+    return HashingModel().embed_chips(chips.load(names))
+
+
+def test_the_files_are_what_others_read(tmp_path: Path) -> None:
+    chips = chips_of(tmp_path)
+    model, folder = HashingModel(), tmp_path / "embeddings" / "m"
+    outcome = run(model, chips, folder)
+    assert (outcome.embedded, outcome.reused, model.batches) == (10, 0, [3, 3, 3, 1])
+    assert outcome.images_per_second is not None
+    assert sorted(path.name for path in folder.iterdir()) == ["annotations.parquet", "passport.json", "vectors.npy"]
+    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+    vectors = np.load(folder / "vectors.npy")
+    assert (vectors.dtype, vectors.shape) == (np.float16, (10, 8))
+    assert pq.read_table(folder / "annotations.parquet")["annotation_id"].to_pylist() == sorted(NAMES)
+    assert (vectors == expected(chips)).all()
+    assert Passport.read(folder / "passport.json").decides == passport().decides
+
+
+def test_rows_are_in_the_order_of_the_ids_whatever_the_order_of_the_chips(tmp_path: Path) -> None:
+    names = ("b", "a", "c", "B", "10", "9")
+    chips = chips_of(tmp_path, names)
+    found = run(HashingModel(), chips, tmp_path / "m").embeddings
+    assert found.annotation_ids == ("10", "9", "B", "a", "b", "c")
+    assert found.row_of() == {"10": 0, "9": 1, "B": 2, "a": 3, "b": 4, "c": 5}
+    assert (found.vectors == expected(chips, found.annotation_ids)).all()
+    assert found.chip_keys == tuple(chips.keys[name] for name in found.annotation_ids)
+
+
+def test_only_what_is_not_there_is_computed_and_what_is_there_stays(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    run(HashingModel(), chips_of(tmp_path, NAMES[:6]), folder)
+    model = HashingModel()
+    outcome = run(model, chips_of(tmp_path, NAMES[4:]), folder)
+    assert (outcome.embedded, outcome.reused, sum(model.batches)) == (4, 2, 4)
+    assert outcome.embeddings.annotation_ids == NAMES
+    assert (outcome.embeddings.vectors == expected(chips)).all()
+    idle = HashingModel()
+    last = run(idle, chips, folder)
+    assert (last.embedded, last.reused, last.images_per_second, idle.batches) == (0, 10, None, [])
+
+
+def test_a_corrected_box_makes_one_new_vector(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    run(HashingModel(), chips, folder)
+    corrected = chips_of(tmp_path, ("a03",), "v2")
+    both = ChipSet(chips.folder, {**chips.keys, **corrected.keys}, 0, (), ())
+    model = HashingModel()
+    outcome = run(model, both, folder)
+    assert (outcome.embedded, outcome.reused, model.batches) == (1, 9, [1])
+    assert (outcome.embeddings.vectors == expected(both)).all()
+    assert not (outcome.embeddings.vectors[3] == expected(chips)[3]).all()
+    assert outcome.embeddings.chip_keys[3] == "v2-a03"
+
+
+@pytest.mark.parametrize("before", [(), NAMES[:4]])
+def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(
+    tmp_path: Path, before: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    chips = chips_of(tmp_path)
+    files = {}
+    for name in ("straight", "stopped"):
+        folder = tmp_path / name / "m"
+        if before:
+            run(HashingModel(), chips_of(tmp_path, before), folder)
+        if name == "stopped":
+            old = {path.name: path.read_bytes() for path in folder.iterdir()} if before else None
+            batches = 1 if before else 2
+            with pytest.raises(RuntimeError, match="the power went"):
+                run(HashingModel(fail_in_batch=batches + 1), chips, folder)
+            # What was there is as it was.
+            assert old == ({path.name: path.read_bytes() for path in folder.iterdir()} if before else None)
+            model = HashingModel()
+            with caplog.at_level(logging.INFO):
+                outcome = run(model, chips, folder)
+            assert sum(model.batches) == 10 - len(before) - 3 * batches
+            assert (outcome.embedded, outcome.reused) == (sum(model.batches), 10 - sum(model.batches))
+            assert f"{3 * batches} vectors are there from a run that was stopped" in caplog.text
+        else:
+            run(HashingModel(), chips, folder)
+        assert [path.name for path in folder.parent.iterdir()] == ["m"]
+        files[name] = [(folder / part).read_bytes() for part in ("vectors.npy", "annotations.parquet")]
+    assert files["stopped"] == files["straight"]
+
+
+@pytest.mark.parametrize(
+    ("file", "lost_bytes", "rows_left"),
+    [("vectors.f16", 1, 5), ("vectors.f16", 16 * 2 + 3, 3), ("rows.tsv", 1, 5), ("rows.tsv", 5, 5), ("rows.tsv", 13, 4)],
+)
+def test_a_row_that_was_half_written_is_made_again(tmp_path: Path, file: str, lost_bytes: int, rows_left: int) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    with pytest.raises(RuntimeError):
+        run(HashingModel(fail_in_batch=3), chips, folder)
+    pending = tmp_path / ".m.pending" / file
+    content = pending.read_bytes()
+    pending.write_bytes(content[:-lost_bytes])
+    model = HashingModel()
+    outcome = run(model, chips, folder)
+    assert sum(model.batches) == 10 - rows_left
+    assert (outcome.embeddings.vectors == expected(chips)).all()
+
+
+def test_what_a_stopped_run_made_is_kept_by_a_run_for_other_annotations(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    with pytest.raises(RuntimeError):
+        run(HashingModel(fail_in_batch=3), chips, folder)
+    run(HashingModel(), chips_of(tmp_path, NAMES[8:]), folder)
+    model = HashingModel()
+    outcome = run(model, chips, folder)
+    assert sum(model.batches) == 2
+    assert (outcome.embeddings.vectors == expected(chips)).all()
+
+
+def test_a_stopped_run_with_another_box_does_not_win_over_the_box_asked_for(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    run(HashingModel(), chips_of(tmp_path, NAMES[:4]), folder)
+    other = chips_of(tmp_path, NAMES[:6], "v2")
+    with pytest.raises(RuntimeError):
+        run(HashingModel(fail_in_batch=2), other, folder)
+    outcome = run(HashingModel(), chips, folder)
+    assert (outcome.embeddings.vectors == expected(chips)).all()
+    assert outcome.embeddings.chip_keys == tuple(chips.keys[name] for name in NAMES)
+
+
+def test_what_a_stopped_run_of_other_weights_made_is_not_used(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    with pytest.raises(RuntimeError):
+        run(HashingModel(fail_in_batch=3), chips, folder, weights="bbbb")
+    model = HashingModel()
+    run(model, chips, folder)
+    assert sum(model.batches) == 10
+
+
+def test_vectors_of_other_weights_are_refused_and_replaced_when_asked(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    run(HashingModel(), chips, folder)
+    before = (folder / "vectors.npy").read_bytes()
+    model = HashingModel()
+    with pytest.raises(
+        ArtefactMismatch,
+        match=r"weights_hash is 'aaaa' there and 'bbbb' now; make them anew with: resight embed --model m --anew",
+    ):
+        run(model, chips, folder, weights="bbbb")
+    assert model.batches == []
+    assert (folder / "vectors.npy").read_bytes() == before
+    outcome = run(model, chips_of(tmp_path, NAMES[:2]), folder, weights="bbbb", anew=True)
+    assert (outcome.embedded, outcome.embeddings.annotation_ids) == (2, NAMES[:2])
+    assert Passport.read(folder / "passport.json").decides["weights_hash"] == "bbbb"
+
+
+@pytest.mark.parametrize("killed", ["between the renames", "before the new one was complete", "after both renames"])
+def test_a_run_killed_while_the_new_files_take_their_place_loses_nothing(tmp_path: Path, killed: str) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    fresh, old = tmp_path / ".m.new", tmp_path / ".m.old"
+    run(HashingModel(), chips_of(tmp_path, NAMES[:4]), folder)
+    shutil.copytree(folder, tmp_path / "first")
+    run(HashingModel(), chips, folder)
+    if killed == "between the renames":
+        folder.rename(fresh)
+        (tmp_path / "first").rename(old)
+    elif killed == "before the new one was complete":
+        folder.rename(fresh)
+        (fresh / "passport.json").unlink()
+        (tmp_path / "first").rename(old)
+    else:
+        (tmp_path / "first").rename(old)
+    model = HashingModel()
+    outcome = run(model, chips, folder)
+    assert sum(model.batches) == (6 if killed == "before the new one was complete" else 0)
+    assert (outcome.embeddings.vectors == expected(chips)).all()
+    assert not fresh.exists()
+    assert not old.exists()
+
+
+def test_loading_checks_what_it_finds(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    run(HashingModel(), chips, folder)
+    assert load(folder, None, name="m").annotation_ids == NAMES
+    with pytest.raises(ArtefactMismatch, match="dim is 8 there and 9 now"):
+        load(folder, passport(dim=9), name="m")
+    vectors = (folder / "vectors.npy").read_bytes()
+    for broken in (b"", vectors[:50], vectors[:-1], b"text"):
+        (folder / "vectors.npy").write_bytes(broken)
+        with pytest.raises(ArtefactMismatch, match=r"m cannot be read .* resight embed --model m --anew"):
+            load(folder, None, name="m")
+    np.save(folder / "vectors.npy", np.zeros((9, 8), np.float16))
+    with pytest.raises(ArtefactMismatch, match="holds 9 vectors of 10 annotations"):
+        load(folder, None, name="m")
+    (folder / "annotations.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtefactMismatch, match="cannot be read"):
+        load(folder, None, name="m")
+
+
+def test_the_passport_holds_all_that_changes_a_vector() -> None:
+    class Config:
+        backbone, dim, image_size, mean, std = "net", 8, 256, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
+
+    class Model:
+        config, weights_hash = Config(), "abcd"
+
+    assert passport_for(Model()).decides == {
+        "weights_hash": "abcd", "backbone": "net", "dim": 8, "image_size": 256, "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2], "embed_version": 1,
+    }  # fmt: skip
