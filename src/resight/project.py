@@ -182,7 +182,8 @@ class Project:
             InputError: a taken name, an unknown split, species or recipe, an impossible setting.
             TrainingError: training cannot go on.
         """
-        from resight.training.loop import TrainingSample, train
+        from resight.training.chipset import TrainingSample
+        from resight.training.loop import train
         from resight.training.presets import preset
 
         chosen = preset(recipe or "tiny")

@@ -219,10 +219,19 @@ def add_image_root(settings: Settings, name: str, folder: Path) -> Settings:
     """Write another image root into ``resight.toml`` and read it anew; a root that is there is left as it is."""
     if settings.image_roots.get(name) == folder.resolve():
         return settings
+    return _set(settings, ("images", "roots", name), folder.resolve().as_posix())
+
+
+def set_viewpoint_policy(settings: Settings, species: str, policy: str) -> Settings:
+    """Write a species' viewpoint policy (``separate`` or ``ignore``) into ``resight.toml`` and read it anew."""
+    return _set(settings, ("viewpoints", "policy", species), policy)
+
+
+def _set(settings: Settings, keys: tuple[str, str, str], value: str) -> Settings:
     document = tomlkit.parse(settings.file.read_text(encoding="utf-8"))
-    images = document.setdefault("images", tomlkit.table())
-    roots = images.setdefault("roots", tomlkit.table())
-    roots[name] = folder.resolve().as_posix()
+    outer = document.setdefault(keys[0], tomlkit.table())
+    inner = outer.setdefault(keys[1], tomlkit.table())
+    inner[keys[2]] = value
     write_text(settings.file, tomlkit.dumps(document))
     return read(settings.folder)
 

@@ -14,6 +14,7 @@ from resight.errors import InputError
 from resight.evaluation import Evaluation
 from resight.models.packaged import IMAGENET_LITE0
 from resight.project import Project
+from resight.settings import set_viewpoint_policy
 
 SEED = 7
 SPLIT, RUN = "demo", "demo-tiny"
@@ -70,7 +71,7 @@ def run_demo(folder: Path, *, say: Callable[[str], None]) -> DemoResult:
     step(f"1/8 draw: three made-up species, met in encounters that differ in pose, light and place (seed {SEED})")
     population = draw_population(folder / "photos", seed=SEED, workers=os.cpu_count() or 1)
     step(f"2/8 init: {folder / 'project'}")
-    project = Project.init(folder / "project")
+    project = _init(folder / "project", population)
     _import(project, population, step)
     _count(project, step)
     _split(project, step)
@@ -92,6 +93,14 @@ def run_demo(folder: Path, *, say: Callable[[str], None]) -> DemoResult:
     return DemoResult(str(project.folder), str(sheet), rows, tuple(steps), round(time.perf_counter() - started, 1))
 
 
+def _init(folder: Path, population: Population) -> Project:
+    """Make the project, and say in its settings what an import cannot know: a fin is the same from both sides."""
+    settings = Project.init(folder).settings
+    for drawn in population.species:
+        settings = set_viewpoint_policy(settings, drawn.species, drawn.policy)
+    return Project.open(folder)
+
+
 def _import(project: Project, population: Population, step: Callable[[str], None]) -> None:
     for drawn in population.species:
         report = project.import_(drawn.path, ImportOptions(source=drawn.path.parent.name))
@@ -104,7 +113,9 @@ def _import(project: Project, population: Population, step: Callable[[str], None
 
 def _count(project: Project, step: Callable[[str], None]) -> None:
     totals = project.stats().totals
-    step(f"4/8 stats: {totals.annotations} annotations, {totals.individuals} individuals, {totals.identities} identities")
+    step(
+        f"4/8 stats: {totals.annotations} annotations, {totals.individuals} individuals, {totals.identities} identities"
+    )
 
 
 def _split(project: Project, step: Callable[[str], None]) -> None:
