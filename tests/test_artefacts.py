@@ -116,7 +116,8 @@ def test_a_mismatch_names_every_field_that_differs_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '"text"', '{"kind": "chips"}', '{"kind": "chips", "decides": [1], "recorded": {}}', "\xff"]
+    "content",
+    ["", "{", "[]", '"text"', '{"kind": "chips"}', '{"kind": "chips", "decides": [1], "recorded": {}}', "\xff"],
 )
 def test_what_is_no_passport_is_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
     file = tmp_path / "passport.json"

@@ -91,7 +91,6 @@ def test_whole_numbers_and_floats_are_the_same_box() -> None:
 
 def test_a_photo_that_fails_is_named_and_stops_nothing(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     good = [photo_of(photos, f"good{seed}", seed) for seed in range(12)]
-    text = photo_of(photos, "text")
     text = annotation("text", content_hash=write_photo(photos, "text.png", b"not a picture"))
     cut_short = encoded(noise(5))[:400]
     bad = {

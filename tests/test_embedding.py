@@ -122,7 +122,13 @@ def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(
 
 @pytest.mark.parametrize(
     ("file", "lost_bytes", "rows_left"),
-    [("vectors.f16", 1, 5), ("vectors.f16", 16 * 2 + 3, 3), ("rows.tsv", 1, 5), ("rows.tsv", 5, 5), ("rows.tsv", 13, 4)],
+    [
+        ("vectors.f16", 1, 5),
+        ("vectors.f16", 16 * 2 + 3, 3),
+        ("rows.tsv", 1, 5),
+        ("rows.tsv", 5, 5),
+        ("rows.tsv", 13, 4),
+    ],
 )
 def test_a_row_that_was_half_written_is_made_again(tmp_path: Path, file: str, lost_bytes: int, rows_left: int) -> None:
     chips, folder = chips_of(tmp_path), tmp_path / "m"

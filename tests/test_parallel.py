@@ -41,11 +41,10 @@ def test_an_error_reaches_the_caller_in_its_place() -> None:
             raise LookupError("five")
         return number
 
-    seen = []
+    results = parallel_map(fails_at_five, range(100), label="numbers", workers=2)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(LookupError, match="five"):
-        for number in parallel_map(fails_at_five, range(100), label="numbers", workers=2):
-            seen.append(number)
-    assert seen == [0, 1, 2, 3, 4]
+        next(results)
 
 
 def test_several_items_are_worked_on_at_once() -> None:

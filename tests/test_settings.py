@@ -111,7 +111,7 @@ def test_an_absolute_database_stays_where_it_is(tmp_path: Path) -> None:
         ("[images.roots]\nhere = 1", "images.roots.here is 1; expected text in quotes"),
         (
             '[viewpoints.policy]\nlion = "seperate"',
-            "viewpoints.policy.lion is 'seperate'; expected \"separate\", \"ignore\" or { only = [\"left\"] }",
+            'viewpoints.policy.lion is \'seperate\'; expected "separate", "ignore" or { only = ["left"] }',
         ),
         ("[viewpoints.policy]\nlion = true", "viewpoints.policy.lion is True; expected"),
         ("[viewpoints.policy]\nlion = { only = [] }", "viewpoints.policy.lion is {'only': []}; expected"),

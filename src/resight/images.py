@@ -52,10 +52,8 @@ _TURNS = {
 }
 """EXIF orientation → what makes the stored pixels upright."""
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})  # orientations that exchange width and height
-_REVERSES_X, _REVERSES_Y = (
-    frozenset({2, 3, 6, 7}),
-    frozenset({3, 4, 7, 8}),
-)  # the upright axis runs against a stored one
+_REVERSES_X = frozenset({2, 3, 6, 7})  # orientations whose upright x runs against the stored axis it lies on
+_REVERSES_Y = frozenset({3, 4, 7, 8})
 
 # Pillow's own limit warns and then raises at twice the number; ours is checked before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None

@@ -8,6 +8,8 @@ from resight.training.recipe import Augmentation, Recipe
 # Training on a laptop's CPU within minutes.
 TINY = Recipe(
     name="tiny",
+    image_size=160,
+    epochs=18,
     augment=Augmentation(
         affine_probability=0.8,
         shift=0.08,

@@ -113,9 +113,11 @@ def read(file: Path, *, images: Path | None = None, document: Any = None) -> Par
     if recognise(document) is None:
         raise InputError(f"{file}: no COCO; expected an object with images, annotations and categories")
     is_wild_me = _wild_me_sign(document) is not None
-    kinds = {kind: document.pop(kind, None) or [] for kind in ("images", "categories", "annotations")}
-    for kind, entries in kinds.items():
-        if not isinstance(entries, list):
+    kinds: dict[str, list[Any]] = {}
+    for kind in ("images", "categories", "annotations"):
+        entries = document.pop(kind, None)
+        kinds[kind] = [] if entries is None else entries
+        if not isinstance(kinds[kind], list):
             raise InputError(f"{file}: {kind} is {show(entries)}; expected a list")
     if not kinds["annotations"]:
         raise InputError(f"{file}: nothing to import, for its list of annotations is empty")
@@ -132,6 +134,7 @@ def read(file: Path, *, images: Path | None = None, document: Any = None) -> Par
 
 def _read_images(entries: Sequence[Any], is_wild_me: bool, findings: Findings) -> _Images:
     images = _Images({}, {})
+    first_rows: dict[Any, str] = {}
     for number, entry in enumerate(entries):
         row = f"images[{number}]"
         if not isinstance(entry, dict):
@@ -141,7 +144,7 @@ def _read_images(entries: Sequence[Any], is_wild_me: bool, findings: Findings) -
         if not keys:
             findings.refuse(row, "id", entry.get("id"), "an image without id; expected a number or text")
             continue
-        if any(findings.is_repeat(row, name, ("image", key), entry) for name, key in keys):
+        if any(_is_taken(row, name, key, first_rows, findings) for name, key in keys):
             continue
         image = _read_image(row, entry, is_wild_me, findings)
         for name, key in keys:
@@ -176,12 +179,13 @@ def _size(value: object, findings: Findings) -> int | None:
 def _read_categories(entries: Sequence[Any], findings: Findings) -> dict[Any, str | None]:
     """The species by the id of its category."""
     categories: dict[Any, str | None] = {}
+    first_rows: dict[Any, str] = {}
     for number, entry in enumerate(entries):
         row = f"categories[{number}]"
         key = entry.get("id") if isinstance(entry, dict) else None
         if not _is_key(key):
             findings.refuse(row, "id", key if isinstance(entry, dict) else entry, "expected an object with id and name")
-        elif not findings.is_repeat(row, "id", ("category", key), entry):
+        elif not _is_taken(row, "id", key, first_rows, findings):
             categories[key] = findings.take(row, "name", entry.get("name"), values.parse_text)
     return categories
 
@@ -209,6 +213,8 @@ def _read_annotations(
                 findings.count("annotations left out with their image, which is refused")
             elif record.source_id is not None or not findings.is_repeat_of_place(record):
                 records.append(record)
+                if record.box is None:
+                    findings.count("annotations without a box: the whole image is taken")
     all_images = {id(image) for image in (*images.by_id.values(), *images.by_uuid.values()) if image is not None}
     findings.count("images left out, for they have no annotation", len(all_images - used))
     return records
@@ -237,8 +243,6 @@ def _read_annotation(
         viewpoint = _first_known(row, _attributes(entry), _VIEWPOINT, findings)
     encounter = _first_known(row, entry, _ENCOUNTER, findings)
     box = findings.take(row, "bbox", entry.get("bbox"), values.parse_box)
-    if box is None:
-        findings.count("annotations without a box: the whole image is taken")
     theta_rad = findings.take(row, "theta", entry.get("theta"), values.parse_theta)
     quality = values.parse_number(entry.get("quality"))
     if isinstance(quality, Bad):
@@ -262,3 +266,80 @@ def _read_annotation(
         quality=quality,
         outline=entry.get("segmentation") or None,
     )
+
+
+def _source_id(row: str, entry: Entry, findings: Findings) -> str | None:
+    """The uuid, else the id; each must differ from those of all other annotations."""
+    keys: list[str | None] = []
+    is_repeat = False
+    for name in ("id", "uuid"):
+        value = entry.get(name)
+        key = None if value is None else findings.take(row, name, value, values.parse_text)
+        if key is not None and not is_repeat:
+            is_repeat = findings.is_repeat(row, name, key, entry)
+        keys.append(key)
+    return keys[1] or keys[0]
+
+
+def _species(row: str, key: Any, categories: Mapping[Any, str | None], findings: Findings) -> str | None:
+    if key is None:
+        return None
+    if _is_key(key) and key in categories:
+        return categories[key]
+    if categories:
+        findings.refuse(row, "category_id", key, "no category has this id; expected that of an entry of categories")
+    else:
+        findings.count("category_id in a file without categories: species taken as not known")
+    return None
+
+
+def _individual(row: str, entry: Entry, findings: Findings) -> str | None:
+    """The name; else that in ``attributes``; else the only one of ``individual_ids``."""
+    individual = _first_known(row, entry, _INDIVIDUAL, findings)
+    if individual is None and "attributes" in entry:
+        individual = _first_known(row, _attributes(entry), _INDIVIDUAL, findings)
+    keys = entry.get("individual_ids")
+    if individual is not None or not keys:
+        return individual
+    if isinstance(keys, list) and len(keys) > 1:
+        findings.count("several individual_ids on one annotation: individual taken as not known")
+        return None
+    key = keys[0] if isinstance(keys, list) else keys
+    return findings.take(row, "individual_ids", key, values.parse_text)
+
+
+def _attributes(entry: Entry) -> Entry:
+    attributes = entry["attributes"]
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def _first(entry: Entry, keys: Sequence[str]) -> tuple[str, Any]:
+    """The first key that is there, and its value; the first of all where none is."""
+    for key in keys:
+        if key in entry:
+            return key, entry[key]
+    return keys[0], None
+
+
+def _first_known(row: str, entry: Entry, keys: Sequence[str], findings: Findings) -> str | None:
+    """The first text that is known; a bad one before it is a problem."""
+    for key in keys:
+        value = entry.get(key)
+        if value is not None:
+            text = findings.take(row, key, value, values.parse_text)
+            if text is not None:
+                return text
+    return None
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, (int, str, float)) and not isinstance(value, bool)
+
+
+def _is_taken(row: str, name: str, key: Any, first_rows: dict[Any, str], findings: Findings) -> bool:
+    """Whether an earlier image or category has the same key; if so, that is a problem of this one."""
+    first_row = first_rows.setdefault((name, key), row)
+    if first_row == row:
+        return False
+    findings.refuse(row, name, key, f"{first_row} has it already; expected another for each")
+    return True

@@ -128,7 +128,7 @@ def _sniff(text: str) -> str:
 
 
 def _sheet_lines(file: Path, findings: Findings) -> Iterator[Line]:
-    """The lines of the first sheet that has any, cut or filled to the width of the first that is not blank."""
+    """The lines of the first sheet that has any, filled to the width of the first that is not blank."""
     import openpyxl
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -137,33 +137,29 @@ def _sheet_lines(file: Path, findings: Findings) -> Iterator[Line]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns of styles and extensions, which hold no data
             book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-            sheets = {sheet.title: [_trimmed(cells) for cells in _cells(sheet)] for sheet in book.worksheets}
+            sheets = {sheet.title: _sheet_rows(sheet) for sheet in book.worksheets}
             book.close()
     except (BadZipFile, InvalidFileException, ParseError, KeyError, ValueError, TypeError, OSError) as error:
         reason = show(error.args[0] if error.args else type(error).__name__)
         raise InputError(f"{file}: no spreadsheet that can be read ({reason}); save it as .xlsx again") from error
-    filled = [title for title, lines in sheets.items() if any(lines)]
+    filled = [title for title, rows in sheets.items() if any(rows)]
     if len(filled) > 1:
         others = ", ".join(repr(title) for title in filled[1:])
         findings.remark(f"sheet {filled[0]!r} was read, not {others}")
     width = 0
     for number, cells in enumerate(sheets[filled[0]] if filled else (), start=1):
         width = width or len(cells)
-        yield str(number), cells + (None,) * (width - len(cells))
+        yield str(number), cells + [None] * (width - len(cells))
 
 
-def _cells(sheet: Any) -> Iterator[tuple[Any, ...]]:
+def _sheet_rows(sheet: Any) -> list[list[Any]]:
+    """All rows, without the empty cells at their end, which mean nothing in a spreadsheet."""
     sheet.reset_dimensions()  # some programs write a wrong size, by which openpyxl would cut the sheet
-    rows: Iterator[tuple[Any, ...]] = sheet.iter_rows(values_only=True)
+    rows = [list(cells) for cells in sheet.iter_rows(values_only=True)]
+    for cells in rows:
+        while cells and cells[-1] is None:
+            cells.pop()
     return rows
-
-
-def _trimmed(cells: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Without the empty cells at the end, which mean nothing in a spreadsheet."""
-    end = len(cells)
-    while end and cells[end - 1] is None:
-        end -= 1
-    return cells[:end]
 
 
 def _content(file: Path) -> bytes:

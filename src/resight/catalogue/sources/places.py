@@ -10,14 +10,12 @@ from resight.catalogue.sources.values import Bad, parse_file_name
 from resight.errors import InputError
 
 _SAMPLE = 20  # how many files of a dataset are looked for
-_WORD = r"(?:annotations?|metadata|instances?|labels?|data|dataset|table|coco|images?|photos?|train|test|val|validation|all)"
+_WORD = "(?:annotations?|metadata|instances?|labels?|data|dataset|table|coco|images?|photos?|train|test|val|all)"
 _GENERIC = re.compile(rf"{_WORD}(?:[ _.-]*(?:{_WORD}|[0-9]+))*", re.IGNORECASE)
 _GENERIC_FOLDERS = 2  # how far above the file its name is sought
 
 
-def find_images(
-    file: Path, images: Path | None, columns: Sequence[Sequence[object]]
-) -> tuple[Path, int, str | None]:
+def find_images(file: Path, images: Path | None, columns: Sequence[Sequence[object]]) -> tuple[Path, int, str | None]:
     """The folder below which file names lead to files, and the column whose names do.
 
     Without ``images``, the annotation file's folder is tried, then ``images`` in it, ``images`` beside it, and the

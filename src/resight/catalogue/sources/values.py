@@ -108,8 +108,8 @@ def _kind(cell: object) -> str:
     if isinstance(cell, dict):
         return "an object"
     if isinstance(cell, (date, time, timedelta)):
-        return "a date or time"
-    return type(cell).__name__
+        return "a date or time; format the cell as text and write it again"
+    return "an infinite number" if isinstance(cell, float) else type(cell).__name__
 
 
 def is_unknown(text: str) -> bool:
@@ -133,11 +133,9 @@ def _wrong_characters(text: str) -> Bad | None:
 def check_encoding(cell: object) -> str | Bad:
     """A cell that is not used: it must be UTF-8 without a zero byte, and is otherwise taken as it is."""
     text = cell if isinstance(cell, str) else show(cell)
-    if text.isascii() and "\0" not in text:
-        return text
     if "\0" in text:
         return Bad("the control character \\x00 stands in it; remove it")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         return Bad(_NOT_UTF8)
     return text
 
@@ -156,18 +154,12 @@ def parse_text(cell: object) -> str | Bad | None:
         return _wrong_characters(text) or (text if text.isascii() else unicodedata.normalize("NFC", text))
     if cell is None:
         return None
-    if isinstance(cell, bool):
-        return Bad("expected text, found true or false")
-    if isinstance(cell, int):
+    if isinstance(cell, int) and not isinstance(cell, bool):
         return _digits(cell)
-    if isinstance(cell, float):
+    if isinstance(cell, float) and not math.isinf(cell):
         if math.isnan(cell):
             return None
-        if math.isinf(cell):
-            return Bad("expected text, found an infinite number")
         return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
-    if isinstance(cell, (date, time, timedelta)):
-        return Bad(f"expected text, found {_kind(cell)}; format the cell as text and write it again")
     return Bad(f"expected text, found {_kind(cell)}")
 
 
