@@ -34,7 +34,7 @@ VIEWPOINTS = st.sampled_from([None, *CANONICAL_VIEWPOINTS])
         ("front left", "left"),
         ("backright", "right"),
         ("right rear", "right"),
-        ("upleft", "up"),
+        ("upleft", "left"),
         ("leftup", "left"),
         ("R", "right"),
         ("left ear", "left"),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -36,7 +36,7 @@ class Database:
             SettingsError: the URL cannot be used.
         """
         try:
-            self._url = make_url(url)
+            self._url = _parse(url)
             self._engine = create_engine(self._url, poolclass=NullPool)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise SettingsError(f"catalogue.url {url!r} cannot be used ({error}); expected sqlite:///FILE") from None
@@ -182,6 +182,12 @@ class Database:
             raise InputError(
                 f"{self.file} is no catalogue that can be read ({error.orig}); put a backup of the file in its place"
             ) from error
+
+
+def _parse(url: str) -> URL:
+    """An SQLite URL is taken as it stands: a folder's name may hold ``?`` or ``%``."""
+    prefix = "sqlite:///"
+    return URL.create("sqlite", database=url.removeprefix(prefix)) if url.startswith(prefix) else make_url(url)
 
 
 def _prepare_sqlite(engine: Engine, busy_seconds: float) -> None:

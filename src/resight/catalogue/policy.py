@@ -30,7 +30,7 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "up": ("up", "u", "top", "above", "fromabove", "dorsal", "overhead", "aerial", "topdown"),
     "down": ("down", "d", "bottom", "below", "frombelow", "ventral", "underside", "belly"),
 }
-_DIRECTION_SUFFIXES = ("front", "back", "rear", "up", "down", "top")
+_DIRECTION_SUFFIXES = ("front", "back", "rear", "up", "down", "top", "bottom")
 _PARTS_WITH_A_SIDE = (
     "face",
     "ear",
@@ -53,7 +53,7 @@ def _build_aliases() -> dict[str, str]:
         for part in _PARTS_WITH_A_SIDE:
             table[f"{side}{part}"] = side
     for vertical in ("up", "down"):
-        for suffix in ("front", "back", "left", "right", "rear"):
+        for suffix in ("front", "back", "rear"):
             table[f"{vertical}{suffix}"] = vertical
     return table
 

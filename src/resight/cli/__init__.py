@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStderr()], force=True)
     logging.getLogger("resight").setLevel(logging.INFO)
     try:
-        code = app(args=list(arguments), prog_name="resight", standalone_mode=False)
+        code = app(args=list(arguments) or ["--help"], prog_name="resight", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except ResightError as error:
         _say(str(error))

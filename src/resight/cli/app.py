@@ -14,7 +14,6 @@ from resight.version import __version__
 app = typer.Typer(
     name="resight",
     help="Tells individual animals apart in photographs, for many species with one model.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

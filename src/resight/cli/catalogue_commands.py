@@ -49,7 +49,7 @@ def init(
 
     def show() -> None:
         say(f"made the project {project.folder}")
-        say(f"next: resight --project {folder} import PATH")
+        say(f"next: resight --project {shlex.quote(str(folder))} import PATH")
 
     emit({"project": str(project.folder)}, as_json=json, show=show)
 

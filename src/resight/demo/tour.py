@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from resight.catalogue.intake import ImportOptions
@@ -18,6 +18,21 @@ from resight.settings import set_viewpoint_policy
 
 SEED = 7
 SPLIT, RUN = "demo", "demo-tiny"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the demo is.
+
+    Attributes:
+        individuals: Of each species whose sides differ, and half of those of the one whose sides do not.
+        encounters: Of each identity.
+        settings: Changes of the recipe ``tiny``.
+    """
+
+    individuals: int = 20
+    encounters: int = 5
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,18 +64,20 @@ class DemoResult:
     seconds: float
 
 
-def run_demo(folder: Path, *, say: Callable[[str], None]) -> DemoResult:
+def run_demo(folder: Path, *, say: Callable[[str], None], scale: Scale | None = None) -> DemoResult:
     """Draw a population, then init, import, stats, split, train, evaluate and match.
 
     Args:
         folder: A new or empty folder.
         say: Takes each line for the user as it comes.
+        scale: How large; ``None`` is what ``make demo`` shows.
 
     Raises:
         InputError: the folder holds something already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty; name a new folder, or remove it")
+    scale = scale or Scale()
     started = time.perf_counter()
     steps: list[str] = []
 
@@ -69,7 +86,13 @@ def run_demo(folder: Path, *, say: Callable[[str], None]) -> DemoResult:
         say(line)
 
     step(f"1/8 draw: three made-up species, met in encounters that differ in pose, light and place (seed {SEED})")
-    population = draw_population(folder / "photos", seed=SEED, workers=os.cpu_count() or 1)
+    population = draw_population(
+        folder / "photos",
+        seed=SEED,
+        individuals=scale.individuals,
+        encounters=scale.encounters,
+        workers=os.cpu_count() or 1,
+    )
     step(f"2/8 init: {folder / 'project'}")
     project = _init(folder / "project", population)
     _import(project, population, step)
@@ -79,7 +102,7 @@ def run_demo(folder: Path, *, say: Callable[[str], None]) -> DemoResult:
     before = project.evaluate(split=SPLIT, model=IMAGENET_LITE0.name)
     step(f"    top-1: {_top1(before)}")
     step("7/8 train: one small network for all three species (recipe tiny); a line an epoch on standard error")
-    run = project.train(RUN, split=SPLIT)
+    run = project.train(RUN, split=SPLIT, settings=scale.settings)
     step(f"    {run.epochs} epochs at {run.train_images_per_second:.0f} images/s, final loss {run.final_loss:.2f}")
     after = project.evaluate(split=SPLIT, model=RUN)
     step(f"    top-1: {_top1(after)}")

@@ -1,4 +1,4 @@
-"""``resight export csv``: one row an annotation, complete enough to import again."""
+"""``resight export csv``: one row an annotation, with identity and encounter as they are compared."""
 
 from __future__ import annotations
 
