@@ -15,7 +15,7 @@ def test_the_demo_goes_from_drawing_to_a_sheet(tmp_path: Path) -> None:
     said: list[str] = []
     result = run_demo(tmp_path / "demo", say=said.append, scale=SMALL)
     assert tuple(said) == result.steps
-    assert [line[0] for line in said if line[1:3] == "/8"] == list("12333455567") + ["8"]
+    assert [line[0] for line in said if line[1:3] == "/8"] == [*list("12333455567"), "8"]
     assert Path(result.sheet).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert {row.species for row in result.species} == {
         "demo_bandbuck",
