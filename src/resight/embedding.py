@@ -23,6 +23,7 @@ from resight import progress
 from resight.artefacts import Passport
 from resight.chips import ChipSet
 from resight.errors import ArtefactMismatch
+from resight.models.memory import freed_memory_kept
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def embed(
     if len(to_embed) < len(wanted):
         logger.info("%d vectors are there from a run that was stopped", len(wanted) - len(to_embed))
     started = time.perf_counter()
-    with progress.bar("embed", len(to_embed)) as running:
+    with progress.bar("embed", len(to_embed)) as running, freed_memory_kept():
         for start in range(0, len(to_embed), batch):
             names = to_embed[start : start + batch]
             pending.append([(n, chips.keys[n]) for n in names], model.embed_chips(chips.load(names)))

@@ -132,11 +132,12 @@ def read(file: Path, *, images: Path | None = None, document: Any = None) -> Par
     return Parsed("coco", records, findings.problems, folder, places.source_name(file), findings.notes())
 
 
-def _read_images(entries: Sequence[Any], is_wild_me: bool, findings: Findings) -> _Images:
+def _read_images(entries: list[Any], is_wild_me: bool, findings: Findings) -> _Images:
     images = _Images({}, {})
     first_rows: dict[Any, str] = {}
     for number, entry in enumerate(entries):
         row = f"images[{number}]"
+        entries[number] = None  # its memory serves the records
         if not isinstance(entry, dict):
             findings.refuse(row, "image", entry, "expected an object with id and file_name")
             continue

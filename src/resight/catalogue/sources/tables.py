@@ -219,9 +219,10 @@ def _record(
     box = take("box", values.parse_box) if "box" in at else _box_of_columns(row, columns, cells, at, findings)
     theta_rad = take("theta", values.parse_theta)
     taken_at = take("date", values.parse_date)
+    before = len(findings.problems)
     latitude = take("latitude", values.parse_latitude)
     longitude = take("longitude", values.parse_longitude)
-    if "latitude" in at or "longitude" in at:
+    if len(findings.problems) == before:
         latitude, longitude = _position(latitude, longitude, columns, at, findings)
     if encounter is None and taken_at is None and video is not None:
         encounter = f"video {video}"

@@ -22,10 +22,11 @@ NO_SIZE = "image width or height that is no whole number above 0 left out"
 UNKNOWN_SPELLINGS = frozenset(
     {"none", "na", "n/a", "nan", "null", "unknown", "unidentified", "not known", "<na>", "#n/a"}
 )
+_LONGEST_UNKNOWN = max(map(len, UNKNOWN_SPELLINGS))
 _UNKNOWN_MARKS = "_-?"
 _SHEET_ERRORS = frozenset({"#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"})
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
 _FULL_TURN_RAD = 2 * math.pi + 0.001  # a full turn written with three or more decimals may lie a little over 2π
 _LARGEST_SIDE_PX = 2**31 - 1
@@ -115,7 +116,7 @@ def _kind(cell: object) -> str:
 def is_unknown(text: str) -> bool:
     """Whether a text says that something is not known; an empty one does."""
     text = text.strip()
-    return text.casefold() in UNKNOWN_SPELLINGS or not text.strip(_UNKNOWN_MARKS)
+    return not text.strip(_UNKNOWN_MARKS) or (len(text) <= _LONGEST_UNKNOWN and text.casefold() in UNKNOWN_SPELLINGS)
 
 
 def _wrong_characters(text: str) -> Bad | None:
@@ -165,19 +166,18 @@ def parse_text(cell: object) -> str | Bad | None:
 
 def parse_number(cell: object) -> float | Bad | None:
     """A finite number, with a decimal point."""
-    if isinstance(cell, float):
-        if math.isfinite(cell):
-            return cell
-        return None if math.isnan(cell) else Bad("expected a finite number")
-    if isinstance(cell, str):
-        return _number_of_text(cell.strip())
     if cell is None:
         return None
-    if isinstance(cell, int) and not isinstance(cell, bool):
+    if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         try:
-            return float(cell)
+            number = float(cell)
         except OverflowError:
             return Bad("too large for a number")
+        if math.isfinite(number):
+            return number
+        return None if math.isnan(number) else Bad("expected a finite number")
+    if isinstance(cell, str):
+        return _number_of_text(cell.strip())
     return Bad(f"expected a number, found {_kind(cell)}")
 
 
