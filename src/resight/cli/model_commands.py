@@ -216,7 +216,7 @@ def models(context: typer.Context, json: Json = False) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to make it.")] = Path("resight-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to make it.")] = Path("resight-demo"),
     json: Json = False,
 ) -> None:
     """All of it on a made-up population: draw, import, split, train, evaluate, match."""

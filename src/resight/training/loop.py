@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resight import __version__
 from resight.artefacts import key_of, write_json
 from resight.errors import InputError, TrainingError
 from resight.models.config import EmbedderConfig
@@ -50,6 +49,7 @@ from resight.training.chipset import (
 )
 from resight.training.recipe import Recipe
 from resight.training.schedule import learning_rate, make_optimiser, set_learning_rate
+from resight.version import __version__
 
 logger = logging.getLogger(__name__)
 
