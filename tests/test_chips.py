@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resight.artefacts import Passport
-from resight.chips import ChipSet, ChipSpec, make_chips
+from resight.chips import SHOWN_FAILURES, ChipSet, ChipSpec, make_chips
 from resight.errors import ArtefactMismatch, InputError
 from resight.images import cut_chip
 from resight.types import Annotation, Box
@@ -61,9 +61,9 @@ def test_photos_whose_content_was_not_known_are_told_and_not_cut_twice(photos: P
     unknown = annotation("a", image_status="unverified")
     first = made([unknown], photos)
     [found] = first.found
-    assert (found.image_id, found.content_hash, found.byte_size) == (unknown.image_id, known.content_hash,
+    assert (found.image_id, found.facts.content_hash, found.byte_size) == (unknown.image_id, known.content_hash,
                                                                      known.image_bytes)  # fmt: skip
-    assert (found.width, found.height, found.moved_to) == (32, 24, None)
+    assert (found.facts.width, found.facts.height, found.moved_to) == (32, 24, None)
     again = made([unknown], photos)
     assert again.made == 0
     assert again.keys == first.keys == made([known], photos).keys
@@ -117,7 +117,9 @@ def test_a_photo_that_fails_is_named_and_stops_nothing(photos: Path, caplog: pyt
         assert failure.file_name == f"{failure.annotation_id}.png"
         assert failure.image_id == bad[failure.annotation_id].image_id
         assert "\n" not in failure.message
-    assert len(caplog.records) == 7  # the one quarantined before is not news
+    # The one quarantined before is not news; of the seven others the first are named and the rest counted.
+    assert len(caplog.records) == SHOWN_FAILURES + 1
+    assert "2 more" in caplog.records[-1].message
 
 
 def test_a_photo_that_was_moved_is_used_and_its_place_told(photos: Path) -> None:

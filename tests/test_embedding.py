@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,11 @@ def expected(chips: ChipSet, names: tuple[str, ...] = NAMES) -> np.ndarray:
     return HashingModel().embed_chips(chips.load(names))
 
 
+def beside(folder: Path) -> list[str]:
+    """What is in the folder of all models, but for the locks."""
+    return [path.name for path in folder.parent.iterdir() if path.suffix != ".lock"]
+
+
 def test_the_files_are_what_others_read(tmp_path: Path) -> None:
     chips = chips_of(tmp_path)
     model, folder = HashingModel(), tmp_path / "embeddings" / "m"
@@ -46,7 +53,7 @@ def test_the_files_are_what_others_read(tmp_path: Path) -> None:
     assert (outcome.embedded, outcome.reused, model.batches) == (10, 0, [3, 3, 3, 1])
     assert outcome.images_per_second is not None
     assert sorted(path.name for path in folder.iterdir()) == ["annotations.parquet", "passport.json", "vectors.npy"]
-    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+    assert beside(folder) == ["m"]
     vectors = np.load(folder / "vectors.npy")
     assert (vectors.dtype, vectors.shape) == (np.float16, (10, 8))
     assert pq.read_table(folder / "annotations.parquet")["annotation_id"].to_pylist() == sorted(NAMES)
@@ -115,7 +122,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(
             assert f"{3 * batches} vectors are there from a run that was stopped" in caplog.text
         else:
             run(HashingModel(), chips, folder)
-        assert [path.name for path in folder.parent.iterdir()] == ["m"]
+        assert beside(folder) == ["m"]
         files[name] = [(folder / part).read_bytes() for part in ("vectors.npy", "annotations.parquet")]
     assert files["stopped"] == files["straight"]
 
@@ -245,3 +252,26 @@ def test_the_passport_holds_all_that_changes_a_vector() -> None:
         "weights_hash": "abcd", "backbone": "net", "dim": 8, "image_size": 256, "mean": [0.5, 0.5, 0.5],
         "std": [0.2, 0.2, 0.2], "embed_version": 1,
     }  # fmt: skip
+
+
+def test_two_threads_that_embed_at_once_leave_every_vector_with_its_annotation(tmp_path: Path) -> None:
+    chips = chips_of(tmp_path)
+    folder = tmp_path / "embeddings" / "m"
+    straight = run(HashingModel(), chips, tmp_path / "embeddings" / "straight").embeddings
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(run, HashingModel(), chips, folder) for _ in range(4)]
+        outcomes = [one.result() for one in done]
+    assert sorted(outcome.embedded for outcome in outcomes) == [0, 0, 0, 10]
+    for outcome in outcomes:
+        assert outcome.embeddings.annotation_ids == straight.annotation_ids
+        assert np.array_equal(outcome.embeddings.vectors, straight.vectors)
+
+
+def test_a_vector_of_an_annotation_that_has_no_chip_any_more_does_not_count(tmp_path: Path) -> None:
+    chips = chips_of(tmp_path)
+    folder = tmp_path / "embeddings" / "m"
+    run(HashingModel(), chips, folder)
+    gone, *rest = sorted(chips.keys)
+    fewer = replace(chips, keys={name: chips.keys[name] for name in rest})
+    assert set(run(HashingModel(), fewer, folder).embeddings.row_of()) == set(rest)
+    assert gone in run(HashingModel(), chips, folder).embeddings.row_of()

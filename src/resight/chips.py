@@ -16,14 +16,23 @@ from numpy.typing import NDArray
 
 from resight.artefacts import Passport, atomic_path, key_of
 from resight.catalogue.photos import Photo, PhotoReader
-from resight.errors import ArtefactMismatch, ImageChanged, ImageError, ImageMissing, ImageUnreadable, InputError
-from resight.images import CUT_VERSION, cut_chip, upright_size
+from resight.errors import (
+    ArtefactMismatch,
+    ImageChanged,
+    ImageError,
+    ImageMissing,
+    ImageUnreachable,
+    ImageUnreadable,
+    InputError,
+)
+from resight.images import CUT_VERSION, ImageFacts, cut_chip, read_facts
 from resight.parallel import parallel_map
 from resight.types import Annotation, Box
 
 logger = logging.getLogger(__name__)
 
 SIZES = range(16, 2049)
+SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,8 @@ class FoundImage:
     """What reading a photo told that the catalogue did not know: its content, or where it lies now."""
 
     image_id: int
-    content_hash: str
     byte_size: int
-    width: int
-    height: int
+    facts: ImageFacts
     moved_to: tuple[str, str] | None
 
 
@@ -147,7 +154,7 @@ def make_chips(
     failures: list[Failure] = []
     for annotation in wanted:
         if annotation.image_status == "quarantined":
-            failures.append(_failure(annotation, "unreadable", f"{annotation.file_name}: quarantined at import"))
+            failures.append(_failure(annotation, "unreadable", f"{annotation.file_name}: quarantined"))
             continue
         if annotation.content_hash is not None:
             key = spec.key(annotation.content_hash, annotation.box, annotation.theta_rad)
@@ -155,23 +162,33 @@ def make_chips(
                 keys[annotation.annotation_id] = key
                 continue
         to_cut.append(annotation)
+    already = len(failures)  # quarantined before: no news
     found: dict[int, FoundImage] = {}
     made = 0
     cut = parallel_map(lambda a: _cut(a, reader, folder, spec), to_cut, label="chips", total=len(to_cut))
     for annotation, outcome in zip(to_cut, cut, strict=True):
         if isinstance(outcome, Failure):
-            logger.warning("no chip of %s: %s", outcome.file_name, outcome.message)
             failures.append(outcome)
             continue
         key, photo, was_cut = outcome
         made += was_cut
         keys[annotation.annotation_id] = key
         if annotation.content_hash is None or photo.moved_to is not None:
-            width, height = upright_size(photo.content, photo.name)
             found[annotation.image_id] = FoundImage(
-                annotation.image_id, photo.content_hash, len(photo.content), width, height, photo.moved_to
+                annotation.image_id,
+                len(photo.content),
+                read_facts(photo.content, photo.name),
+                photo.moved_to,
             )
+    _tell(failures[already:])
     return ChipSet(folder, keys, made, tuple(failures), tuple(found.values()))
+
+
+def _tell(failures: Sequence[Failure]) -> None:
+    for failure in failures[:SHOWN_FAILURES]:
+        logger.warning("no chip of %s: %s", failure.file_name, failure.message)
+    if len(failures) > SHOWN_FAILURES:
+        logger.warning("and %d more annotations without a chip", len(failures) - SHOWN_FAILURES)
 
 
 def _claim(folder: Path, spec: ChipSpec) -> None:
@@ -201,6 +218,8 @@ def _cut(
         return _failure(annotation, "missing", str(error))
     except ImageChanged as error:
         return _failure(annotation, "changed", str(error))
+    except ImageUnreachable as error:
+        return _failure(annotation, "unreachable", str(error))
     except ImageUnreadable as error:
         return _failure(annotation, "unreadable", str(error))
     except ImageError as error:

@@ -11,24 +11,27 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from resight import progress
 from resight.artefacts import Passport
 from resight.chips import ChipSet
-from resight.errors import ArtefactMismatch
+from resight.errors import ArtefactMismatch, ResightError
 from resight.models.memory import freed_memory_kept
 
 logger = logging.getLogger(__name__)
 
 EMBED_VERSION = 1  # raise it whenever the same chip and weights would give other numbers
 BATCH = 32
+WAIT_SECONDS = 3600
 VECTORS, ROWS, PASSPORT = "vectors.npy", "annotations.parquet", "passport.json"
 
 
@@ -49,16 +52,19 @@ class EmbeddingSet:
         annotation_ids: In the order of the rows.
         chip_keys: What each row was made from.
         vectors: (n, dim) float16, read from disk as needed.
+        current: annotation_id → key of its chip now, where that is known; a row of another chip does not count.
     """
 
     model: str
     annotation_ids: tuple[str, ...]
     chip_keys: tuple[str, ...]
     vectors: NDArray[np.float16]
+    current: Mapping[str, str] | None = None
 
     def row_of(self) -> dict[str, int]:
-        """annotation_id → row."""
-        return {name: row for row, name in enumerate(self.annotation_ids)}
+        """annotation_id → row, of the vectors that count."""
+        rows = enumerate(zip(self.annotation_ids, self.chip_keys, strict=True))
+        return {name: row for row, (name, key) in rows if self.current is None or self.current.get(name) == key}
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,35 @@ def embed(
 
     Raises:
         ArtefactMismatch: the folder holds vectors that were made from something else.
+        ResightError: another process has been embedding with the model for over an hour.
     """
+    with _alone(folder, name):
+        outcome = _embed(model, passport, chips, folder, name=name, anew=anew, batch=batch)
+    return replace(outcome, embeddings=replace(outcome.embeddings, current=dict(chips.keys)))
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Two processes that embed with one model take turns: they write the same files."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("another process is embedding with model %s; waiting for it", name)
+        try:
+            lock.acquire(timeout=WAIT_SECONDS)
+        except Timeout:
+            raise ResightError(f"another process has been embedding with model {name} for an hour; try again") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _embed(
+    model: EmbedsChips, passport: Passport, chips: ChipSet, folder: Path, *, name: str, anew: bool, batch: int
+) -> EmbedOutcome:
     _finish_swap(folder)
     if anew and folder.exists():
         shutil.rmtree(folder)
@@ -243,9 +277,8 @@ def _merge(
         fresh / VECTORS, mode="w+", dtype=np.float16, shape=(len(ids), int(passport.decides["dim"]))
     )
     for row, annotation_id in enumerate(ids):
-        made = pending_row.get((annotation_id, chip_key[annotation_id])) if annotation_id in wanted else None
-        if made is not None:
-            vectors[row] = pending_vectors[made]
+        if annotation_id in wanted:
+            vectors[row] = pending_vectors[pending_row[annotation_id, wanted[annotation_id]]]
         elif existing is not None:
             vectors[row] = existing.vectors[old_row[annotation_id]]
     vectors.flush()

@@ -14,8 +14,9 @@
     │   ├── CatalogueOutdated      an older schema: ``resight migrate``
     │   └── NotBuiltYet
     ├── CatalogueBusy              another process holds the catalogue for too long
-    ├── ImageError                 one picture cannot be used; never fatal to a run
+    ├── ImageError                 one image cannot be used; never fatal to a run
     │   ├── ImageMissing
+    │   ├── ImageUnreachable
     │   ├── ImageChanged
     │   └── ImageUnreadable
     └── TrainingError              a run that cannot go on: NaN loss, no usable class
@@ -115,11 +116,15 @@ class CatalogueBusy(ResightError):
 
 
 class ImageError(ResightError):
-    """One picture cannot be used."""
+    """One image cannot be used."""
 
 
 class ImageMissing(ImageError):
     """The file is not where the catalogue says, nor anywhere below the image roots."""
+
+
+class ImageUnreachable(ImageError):
+    """The file is there and cannot be read now: permissions, or a drive that does not answer."""
 
 
 class ImageChanged(ImageError):

@@ -6,7 +6,6 @@ out. Identities and encounters are those the split was frozen with.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.artefacts import atomic_path
+from resight.artefacts import write_csv
 from resight.catalogue.store import TEST, TRAIN, StoredSplit
 from resight.embedding import EmbeddingSet
 from resight.errors import InputError, UnknownName
@@ -157,11 +156,7 @@ def _codes(names: Sequence[str]) -> NDArray[np.int64]:
 def _write_per_query(target: Path, split: StoredSplit, tests: Sequence[_SpeciesTest]) -> None:
     header = ("species", "query", "query_identity", "possible_matches", "rank", "candidate", "candidate_identity",
               "score", "match")  # fmt: skip
-    with atomic_path(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for test in tests:
-            writer.writerows(_per_query_rows(split, test))
+    write_csv(target, header, (row for test in tests for row in _per_query_rows(split, test)))
 
 
 def _per_query_rows(split: StoredSplit, test: _SpeciesTest) -> Iterator[tuple[object, ...]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from resight.artefacts import content_hash
-from resight.errors import ImageError, ImageMissing, ImageUnreadable
+from resight.errors import ImageError, ImageMissing, ImageUnreachable, ImageUnreadable
 from resight.types import Box
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
@@ -85,14 +85,17 @@ def read_file(path: Path) -> bytes:
 
     Raises:
         ImageMissing: there is no such file.
-        ImageUnreadable: the file is empty or cannot be read.
+        ImageUnreachable: the file is there and cannot be read now.
+        ImageUnreadable: the file is empty.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ImageMissing(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageUnreadable(f"{path}: a folder, not a file") from None
     except OSError as error:
-        raise ImageUnreadable(f"{path}: cannot be read ({error.strerror})") from error
+        raise ImageUnreachable(f"{path}: cannot be read ({error.strerror}); see to its permissions or drive") from error
     except ValueError as error:  # a name that no file can have, such as one with a null character
         raise ImageMissing(f"{str(path)!r}: no such file ({error})") from None
     if not content:
@@ -111,21 +114,25 @@ def inspect(content: bytes, name: str) -> ImageFacts:
         ImageUnreadable: not a picture, cut short, or over the limits.
     """
     picture = _open(content, name)
-    exif = _exif(picture)
-    width, height = _upright_size(picture, _orientation(picture, exif))
+    facts = _facts_of(picture, content)
     _load(picture, name, shrink_to=8)
-    latitude, longitude = _position(exif)
-    return ImageFacts(content_hash(content), width, height, _taken_at(exif), latitude, longitude)
+    return facts
 
 
-def upright_size(content: bytes, name: str) -> tuple[int, int]:
-    """Width and height of the upright picture, from its header (a PNG's EXIF may stand behind its pixels).
+def read_facts(content: bytes, name: str) -> ImageFacts:
+    """What :func:`inspect` reads, from the header alone (a PNG's EXIF may stand behind its pixels).
 
     Raises:
         ImageUnreadable: not a picture, or over the limits.
     """
-    picture = _open(content, name)
-    return _upright_size(picture, _orientation(picture, _exif(picture)))
+    return _facts_of(_open(content, name), content)
+
+
+def _facts_of(picture: Image.Image, content: bytes) -> ImageFacts:
+    exif = _exif(picture)
+    width, height = _upright_size(picture, _orientation(picture, exif))
+    latitude, longitude = _position(exif)
+    return ImageFacts(content_hash(content), width, height, _taken_at(exif), latitude, longitude)
 
 
 def cut_chip(content: bytes, name: str, box: Box | None, theta_rad: float, size: int) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from resight.catalogue.sinks.csv_table import write_csv
 from resight.catalogue.statistics import Statistics, statistics
 from resight.catalogue.store import StoredSplit
 from resight.errors import InputError, NotBuiltYet, ResightError, UnknownName
+from resight.progress import track
 from resight.settings import CANONICAL_VIEWPOINTS, Settings
 from resight.types import Annotation, Box
 
@@ -129,6 +130,7 @@ class Project:
         """
         from resight.splits import make_split
 
+        _checked_name("split", name)
         with self.database.reading() as connection:
             if any(entry["name"] == name for entry in store.split_names(connection)):
                 raise InputError(f"a split named {name!r} is frozen already; give the new one another name")
@@ -182,10 +184,11 @@ class Project:
             InputError: a taken name, an unknown split, species or recipe, an impossible setting.
             TrainingError: training cannot go on.
         """
-        from resight.training.chipset import TrainingSample
+        from resight.training.chipset import SkippedChip, TrainingSample
         from resight.training.loop import train
         from resight.training.presets import preset
 
+        run_folder = self.runs_folder / _checked_name("run", run)
         chosen = preset(recipe or "tiny")
         overrides = dict(settings or {})
         if backbone is not None:
@@ -203,6 +206,7 @@ class Project:
             in_training = [a for a in in_training if frozen.species[a.annotation_id] in species]
         initial = None if init is None else self._find_model(init).load()
         chips = self._chips(in_training, chosen.image_size)
+        left_out = [SkippedChip(f.annotation_id, f.file_name, f.message) for f in chips.failures]
         samples = [
             TrainingSample(
                 annotation_id=a.annotation_id,
@@ -213,7 +217,7 @@ class Project:
             for a in in_training
             if a.annotation_id in chips.keys
         ]
-        return train(samples, chosen, self._run_folder(run), initial=initial, resume=resume)
+        return train(samples, chosen, run_folder, initial=initial, resume=resume, left_out=left_out)
 
     def embed(
         self, *, model: str | None = None, split: str | None = None, runtime: str = "torch", anew: bool = False
@@ -231,7 +235,7 @@ class Project:
                 members = store.load_split(connection, split).subset
                 wanted = [a for a in wanted if a.annotation_id in members]
         found = self._find_model(model)
-        outcome, chips = self._embed(wanted, found, found.load(), anew=anew)
+        outcome, chips = self._embed(wanted, found, _on_accelerator(found.load()), anew=anew)
         return EmbedReport(
             found.name,
             outcome.embedded,
@@ -258,14 +262,16 @@ class Project:
         with self.database.reading() as connection:
             frozen = store.load_split(connection, split)
             annotations = store.list_annotations(connection, self.settings)
-        chosen = set(species) if species is not None else set(frozen.species.values())
-        test = [
-            a
-            for a in annotations
-            if frozen.subset.get(a.annotation_id) == store.TEST and frozen.species[a.annotation_id] in chosen
-        ]
+        in_test = [a for a in annotations if frozen.subset.get(a.annotation_id) == store.TEST]
+        known = {frozen.species[a.annotation_id] for a in in_test}
+        if not known:
+            raise InputError(f"split {split!r} has no test annotations; freeze another one")
+        for name in species or ():
+            if name not in known:
+                raise UnknownName.among("species in the test side of the split", name, known)
+        test = [a for a in in_test if species is None or frozen.species[a.annotation_id] in species]
         found = self._find_model(model)
-        outcome, _ = self._embed(test, found, found.load())
+        outcome, _ = self._embed(test, found, _on_accelerator(found.load()))
         result = evaluate(
             frozen,
             outcome.embeddings,
@@ -273,7 +279,8 @@ class Project:
             per_query=None if per_query is None else Path(per_query),
             warnings=_moved_on(frozen, annotations),
         )
-        write_json(self.reports_folder / f"evaluate-{found.name}-{split}.json", result.as_json())
+        if species is None:  # a part does not take the place of the whole
+            write_json(self.reports_folder / f"evaluate-{found.name}-{split}.json", result.as_json())
         return result
 
     def match(
@@ -305,14 +312,16 @@ class Project:
         name = queries.all_of_one_species(policy_of, species)
         gallery = self._annotations([name])
         found = self._find_model(model)
-        network = found.load()
+        network = _on_accelerator(found.load())
         outcome, _ = self._embed(gallery, found, network)
         gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
-        photos = queries.read_photos([Path(image) for image in images], queries.Asked(name, viewpoint, box), gallery)
+        photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, viewpoint, box), gallery)
+        groups = queries.grouped(photos, same_animal=same_animal)
+        row_of = outcome.embeddings.row_of()
         answers, entries = [], []
-        for group in queries.grouped(photos, same_animal=same_animal):
+        for group in track(groups, "match", len(groups)):
             query, note = queries.make_query(group, name, network, network.config.image_size)
-            answer = find_candidates(query, gallery, outcome.embeddings, policy_of[name], k=k, note=note)
+            answer = find_candidates(query, gallery, outcome.embeddings, row_of, policy_of[name], k=k, note=note)
             answers.append(answer)
             if html is not None:
                 entries.append(sheet.SheetEntry(answer, queries.previews(group)))
@@ -352,11 +361,6 @@ class Project:
         chosen = name or self.settings.default_model
         return default_model(self.runs_folder) if chosen is None else find_model(chosen, self.runs_folder)
 
-    def _run_folder(self, run: str) -> Path:
-        if not run or run in (".", "..") or any(not (c.isalnum() or c in "-_.") for c in run):
-            raise InputError(f"run name {run!r}: expected letters, digits, '-', '_' and '.'")
-        return self.runs_folder / run
-
     def _annotations(self, species: Iterable[str]) -> list[Annotation]:
         with self.database.reading() as connection:
             return store.list_annotations(connection, self.settings, species=species)
@@ -371,15 +375,7 @@ class Project:
         fresh = {image_id: reason for image_id, reason in unreadable.items() if image_id not in known}
         if chips.found or fresh:
             updates = [
-                store.ImageUpdate(
-                    found.image_id,
-                    found.content_hash,
-                    found.byte_size,
-                    found.width,
-                    found.height,
-                    *(found.moved_to or (None, None)),
-                )
-                for found in chips.found
+                store.ImageUpdate(found.image_id, found.byte_size, found.facts, found.moved_to) for found in chips.found
             ]
             with self.database.writing(raises_revision=False) as (connection, _):
                 store.update_images(connection, updates)
@@ -421,7 +417,20 @@ class Project:
                 return None
 
         dates = {annotation.annotation_id: annotation.taken_at or "" for annotation in gallery}
-        sheet.write_sheet(target, entries, preview, model=model, project=str(self.folder), details=dates)
+        sheet.write_sheet(target, entries, preview, model=model, project=self.folder.name, details=dates)
+
+
+def _on_accelerator(network: Embedder) -> Embedder:
+    import torch
+
+    return network.to("cuda") if torch.cuda.is_available() else network
+
+
+def _checked_name(kind: str, name: str) -> str:
+    """Names of runs and splits become names of files."""
+    if not name or name.startswith(".") or any(not (c.isalnum() or c in "-_.") for c in name):
+        raise InputError(f"{kind} name {name!r}: expected letters, digits, '-', '_' and '.', and no '.' at its start")
+    return name
 
 
 def _moved_on(split: StoredSplit, annotations: Sequence[Annotation]) -> list[str]:

@@ -152,9 +152,9 @@ def write_new(folder: Path) -> Settings:
         raise ProjectExists(f"{folder} is a project already; its settings are in {file}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        write_text(file, TEMPLATE)
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be made ({error.strerror}); name another") from None
-    write_text(file, TEMPLATE)
     return read(folder)
 
 

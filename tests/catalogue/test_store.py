@@ -10,6 +10,7 @@ from sqlalchemy import select
 from resight.catalogue import schema, store
 from resight.catalogue.store import ImageUpdate
 from resight.errors import InputError, UnknownName
+from resight.images import ImageFacts
 from resight.project import Project
 from resight.settings import Only
 from resight.types import Box
@@ -111,6 +112,24 @@ def test_annotations_come_in_the_order_of_their_ids(project: Project, tmp_path: 
 # What is learned of images
 
 
+def learned(
+    image: int, content: str, *, bytes_: int = 1, moved_to: tuple[str, str] | None = None, taken_at: str | None = None
+) -> ImageUpdate:
+    return ImageUpdate(image, bytes_, ImageFacts(content, 3, 4, taken_at, None, None), moved_to)
+
+
+def test_a_date_in_the_photo_fills_a_gap_and_replaces_nothing(project: Project, tmp_path: Path) -> None:
+    rows = [row(0, date="2024-01-02"), row(1, date="")]
+    do_import(project, herd(tmp_path / "herd", rows), verify_images=False)
+    first, second = image_rows(project)
+    with project.database.writing(raises_revision=False) as (connection, _):
+        store.update_images(
+            connection, [learned(image, "hash", taken_at="2023-03-04T05:06:07") for image in (first, second)]
+        )
+    found = image_rows(project)
+    assert (found[first].taken_at, found[second].taken_at) == ("2024-01-02", "2023-03-04T05:06:07")
+
+
 def test_what_is_learned_of_an_image_is_kept(project: Project, tmp_path: Path) -> None:
     path = herd(tmp_path / "herd", [row(0), row(1)])
     do_import(project, path, verify_images=False)
@@ -119,14 +138,14 @@ def test_what_is_learned_of_an_image_is_kept(project: Project, tmp_path: Path) -
         store.quarantine_images(connection, {first: "torn", second: "torn"})
         store.update_images(
             connection,
-            [ImageUpdate(first, "hash", 10, 3, 4), ImageUpdate(second, "hush", 11, root="other", path="x/y.png")],
+            [learned(first, "hash", bytes_=10), learned(second, "hush", bytes_=11, moved_to=("other", "x/y.png"))],
         )
     found = image_rows(project)
     assert (found[first].content_hash, found[first].byte_size) == ("hash", 10)
     assert (found[first].width, found[first].height) == (3, 4)
     assert (found[first].status, found[first].problem) == ("ok", None)
     assert (found[first].root, found[first].path) == ("herd", "0.png")
-    assert (found[second].root, found[second].path, found[second].width) == ("other", "x/y.png", None)
+    assert (found[second].root, found[second].path) == ("other", "x/y.png")
 
 
 def test_copies_of_one_photo_do_not_fight_for_the_file_that_is_left(project: Project, tmp_path: Path) -> None:
@@ -137,9 +156,9 @@ def test_copies_of_one_photo_do_not_fight_for_the_file_that_is_left(project: Pro
         store.update_images(
             connection,
             [
-                ImageUpdate(first, "h", 1, root="herd", path="2.png"),  # the third image's own place
-                ImageUpdate(second, "h", 1, root="herd", path="new.png"),
-                ImageUpdate(third, "h", 1, root="herd", path="new.png"),
+                learned(first, "h", moved_to=("herd", "2.png")),  # the third image's own place
+                learned(second, "h", moved_to=("herd", "new.png")),
+                learned(third, "h", moved_to=("herd", "new.png")),
             ],
         )
     assert [found.path for found in image_rows(project).values()] == ["0.png", "new.png", "2.png"]

@@ -13,10 +13,10 @@ from resight.images import cut_chip
 from resight.matching.queries import (
     Asked,
     all_of_one_species,
+    find_photos,
     grouped,
     make_query,
     previews,
-    read_photos,
 )
 from resight.types import Annotation, Box
 
@@ -39,16 +39,16 @@ def catalogued(photo: Path, name: str = "known", **changes: Any) -> Annotation:
 
 
 def test_a_new_photo_is_asked_as_the_user_says(photo: Path) -> None:
-    [plain] = read_photos([photo], ANYTHING, [])
+    [plain] = find_photos([photo], ANYTHING, [])
     assert (plain.box, plain.theta_rad, plain.viewpoint, plain.known_as) == (None, 0.0, None, None)
-    [told] = read_photos([photo], Asked("zebra", "right", BOX), [annotation("other", content_hash="0" * 64)])
+    [told] = find_photos([photo], Asked("zebra", "right", BOX), [annotation("other", content_hash="0" * 64)])
     assert (told.box, told.theta_rad, told.viewpoint, told.known_as) == (BOX, 0.0, "right", None)
 
 
 def test_a_known_photo_is_asked_as_the_catalogue_has_it(photo: Path, tmp_path: Path) -> None:
     known = catalogued(photo)
     (tmp_path / "renamed.png").write_bytes(photo.read_bytes())
-    [found] = read_photos([tmp_path / "renamed.png"], ANYTHING, [known, annotation("other")])
+    [found] = find_photos([tmp_path / "renamed.png"], ANYTHING, [known, annotation("other")])
     assert (found.box, found.theta_rad, found.viewpoint, found.known_as) == (BOX, 0.3, "left", known)
     query, note = make_query([found], "zebra", HashingModel(), 16)
     assert query.own_annotations == {"known"}
@@ -63,20 +63,20 @@ def test_a_known_photo_is_asked_as_the_catalogue_has_it(photo: Path, tmp_path: P
 
 
 def test_the_users_viewpoint_goes_before_the_catalogues(photo: Path) -> None:
-    [found] = read_photos([photo], Asked("zebra", "front", None), [catalogued(photo)])
+    [found] = find_photos([photo], Asked("zebra", "front", None), [catalogued(photo)])
     assert (found.viewpoint, found.box, found.theta_rad) == ("front", BOX, 0.3)
 
 
 def test_the_catalogues_box_given_by_the_user_is_the_catalogues_animal(photo: Path) -> None:
     gallery = [catalogued(photo), catalogued(photo, "beside", box=OTHER_BOX, viewpoint="right")]
-    [found] = read_photos([photo], Asked("zebra", None, OTHER_BOX), gallery)
+    [found] = find_photos([photo], Asked("zebra", None, OTHER_BOX), gallery)
     assert (found.known_as, found.viewpoint, found.theta_rad) == (gallery[1], "right", 0.3)
     assert found.own_encounters == {"e-beside"}
 
 
 def test_a_box_of_the_users_own_on_a_known_photo_still_leaves_its_encounters_out(photo: Path) -> None:
     gallery = [catalogued(photo), catalogued(photo, "beside", box=OTHER_BOX)]
-    [found] = read_photos([photo], Asked("zebra", None, Box(1, 1, 20, 20)), gallery)
+    [found] = find_photos([photo], Asked("zebra", None, Box(1, 1, 20, 20)), gallery)
     assert (found.box, found.theta_rad, found.viewpoint, found.known_as) == (Box(1, 1, 20, 20), 0.0, None, None)
     query, note = make_query([found], "zebra", HashingModel(), 16)
     assert query.own_encounters == {"e-known", "e-beside"}
@@ -86,7 +86,7 @@ def test_a_box_of_the_users_own_on_a_known_photo_still_leaves_its_encounters_out
 
 def test_a_photo_of_several_animals_becomes_several_queries(photo: Path) -> None:
     gallery = [catalogued(photo), catalogued(photo, "beside", box=OTHER_BOX)]
-    found = read_photos([photo], ANYTHING, gallery)
+    found = find_photos([photo], ANYTHING, gallery)
     assert [one.known_as for one in found] == gallery
     groups = grouped(found, same_animal=False)
     assert [len(group) for group in groups] == [1, 1]
@@ -98,7 +98,7 @@ def test_a_photo_of_several_animals_becomes_several_queries(photo: Path) -> None
 
 def test_photos_of_one_animal_are_one_query(photo: Path, tmp_path: Path) -> None:
     write_photo(tmp_path, "second.png", encoded(noise(2)))
-    found = read_photos([photo, tmp_path / "second.png", photo], ANYTHING, [catalogued(photo)])
+    found = find_photos([photo, tmp_path / "second.png", photo], ANYTHING, [catalogued(photo)])
     [group] = grouped(found, same_animal=True)
     query, _ = make_query(group, "zebra", HashingModel(), 16)
     assert query.vectors.shape == (3, 8)
@@ -113,8 +113,8 @@ def test_two_sides_of_one_animal_are_not_one_query(photo: Path, tmp_path: Path) 
     gallery = [catalogued(photo), catalogued(tmp_path / "second.png", "second", viewpoint="right")]
     paths = [photo, tmp_path / "second.png"]
     with pytest.raises(InputError, match="--same-animal was given photos from left, right; one query shows one side"):
-        make_query(read_photos(paths, ANYTHING, gallery), "zebra", HashingModel(), 16)
-    forced = read_photos(paths, Asked("zebra", "left", None), gallery)
+        make_query(find_photos(paths, ANYTHING, gallery), "zebra", HashingModel(), 16)
+    forced = find_photos(paths, Asked("zebra", "left", None), gallery)
     assert make_query(forced, "zebra", HashingModel(), 16)[0].viewpoint == "left"
 
 
@@ -123,7 +123,7 @@ def test_every_photo_that_cannot_be_used_is_named_at_once(photo: Path, tmp_path:
     write_photo(tmp_path, "empty.jpg", b"")
     paths = [tmp_path / "text.jpg", photo, tmp_path / "empty.jpg", tmp_path / "gone.jpg"]
     with pytest.raises(InputError) as caught:
-        read_photos(paths, ANYTHING, [])
+        find_photos(paths, ANYTHING, [])
     for part in ("text.jpg: not a picture", "empty.jpg: the file is empty", "gone.jpg: no such file"):
         assert part in str(caught.value)
     assert "photo.png" not in str(caught.value)
@@ -137,11 +137,11 @@ def test_a_box_that_does_not_fit_the_photo_is_one_line(photo: Path, box: Box) ->
     with pytest.raises(
         InputError, match=r"^--box .* does not fit .*photo\.png, which has 32 x 24 pixels; give X,Y,W,H"
     ):
-        read_photos([photo], Asked("zebra", None, box), [])
+        find_photos([photo], Asked("zebra", None, box), [])
 
 
 def test_a_preview_is_the_cut_out_of_the_photo(photo: Path) -> None:
-    [jpeg] = previews(read_photos([photo], ANYTHING, [catalogued(photo, theta_rad=0.0)]))
+    [jpeg] = previews(find_photos([photo], ANYTHING, [catalogued(photo, theta_rad=0.0)]))
     picture = Image.open(io.BytesIO(jpeg))
     assert (picture.format, picture.size) == ("JPEG", (12, 10))
     cut = np.asarray(noise(1))[3:13, 2:14].astype(float)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resight.errors import ImageError, ImageMissing
+from resight.errors import ImageError, ImageMissing, ImageUnreachable
 from resight.images import inspect, read_file
 from resight.parallel import parallel_map
 from resight.types import Box, Problem, Record
@@ -75,15 +75,14 @@ def check_images(
     images: dict[str, CheckedImage] = {}
     if verify:
         looked = parallel_map(
-            lambda name: _look(images_dir / name, rows[name], known.get(name)),
+            lambda name: _look(images_dir, rows[name], known.get(name)),
             rows,
             label="pictures",
             total=len(rows),
         )
         for name, found in zip(rows, looked, strict=True):
-            if found is None:
-                text = f"no such file in {images_dir}; name the folder that holds it with --images"
-                problems.extend(Problem(record.row, "file_name", name, text) for record in rows[name])
+            if isinstance(found, str):
+                problems.extend(Problem(record.row, "file_name", name, found) for record in rows[name])
                 continue
             images[name] = found
             if found.problem is not None:
@@ -96,12 +95,17 @@ def check_images(
     return Checked(images, tuple(problems), (*_size_notes(rows, images), *_disagreement_notes(rows)))
 
 
-def _look(path: Path, rows: Sequence[Record], known: CheckedImage | None) -> CheckedImage | None:
+def _look(images_dir: Path, rows: Sequence[Record], known: CheckedImage | None) -> CheckedImage | str:
+    """What was found, or why the file cannot be looked at."""
     name = rows[0].file_name
+    path = images_dir / name
+    absent = f"no such file in {images_dir}; name the folder that holds it with --images"
     try:
         facts = path.stat()
-    except (OSError, ValueError):
-        return None
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return absent
+    except OSError as error:
+        return f"cannot be reached ({error.strerror}); see to its permissions or drive"
     if known is not None and known.status == "ok" and known.content_hash is not None:
         unchanged = (facts.st_size, facts.st_mtime_ns) == (known.byte_size, known.modified_ns)
         # The catalogue's date and place may be the source's; where it states none now, the picture is asked again.
@@ -114,7 +118,9 @@ def _look(path: Path, rows: Sequence[Record], known: CheckedImage | None) -> Che
         content = read_file(path)
         seen = inspect(content, name)
     except ImageMissing:
-        return None
+        return absent
+    except ImageUnreachable as error:
+        return str(error).removeprefix(f"{path}: ")
     except ImageError as error:
         reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
         return CheckedImage("quarantined", reason, byte_size=facts.st_size, modified_ns=facts.st_mtime_ns)
@@ -143,9 +149,9 @@ def _box_problems(records: Iterable[Record], images: Mapping[str, CheckedImage])
         image = images.get(record.file_name)
         if image is None or record.box is None or image.width is None or image.height is None:
             continue
-        share = _share_inside(record.box, image.width, image.height)
+        box = record.box
+        share = _share_inside(box, record.theta_rad, image.width, image.height)
         if share < INSIDE_SHARE:
-            box = record.box
             yield Problem(
                 record.row,
                 "bbox",
@@ -155,7 +161,10 @@ def _box_problems(records: Iterable[Record], images: Mapping[str, CheckedImage])
             )
 
 
-def _share_inside(box: Box, width: int, height: int) -> float:
+def _share_inside(box: Box, theta_rad: float, width: int, height: int) -> float:
+    """The share of a box that lies inside its image; of a turned one, whether its centre does."""
+    if theta_rad != 0:
+        return float(0 <= box.x + box.w / 2 <= width and 0 <= box.y + box.h / 2 <= height)
     across = max(0.0, min(box.x + box.w, width) - max(box.x, 0.0))
     down = max(0.0, min(box.y + box.h, height) - max(box.y, 0.0))
     return across * down / (box.w * box.h)

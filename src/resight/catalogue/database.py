@@ -179,6 +179,8 @@ class Database:
         except IntegrityError:
             raise  # a rule of the schema was broken: a fault of the program, not of the file
         except DatabaseError as error:
+            if not any(word in str(error.orig) for word in ("not a database", "malformed", "encrypted")):
+                raise ResightError(f"{self.file}: the database refused ({error.orig})") from error
             raise InputError(
                 f"{self.file} is no catalogue that can be read ({error.orig}); put a backup of the file in its place"
             ) from error

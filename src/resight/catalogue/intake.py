@@ -6,16 +6,14 @@ transaction that is rolled back.
 
 from __future__ import annotations
 
-import csv
 import getpass
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import select
 
-from resight.artefacts import atomic_path
+from resight.artefacts import write_csv
 from resight.catalogue import schema, sources, store
 from resight.catalogue.checking import CheckedImage, check_images
 from resight.catalogue.database import Database
@@ -236,7 +234,7 @@ def _actor() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user may have no name
-        return f"uid {os.getuid()}"
+        return "unknown"
 
 
 def _completed(
@@ -344,10 +342,8 @@ def _write_problems(problems: Sequence[Problem], target: Path) -> str | None:
     if not problems:
         target.unlink(missing_ok=True)  # of an earlier try
         return None
-    with atomic_path(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("row", "field", "value", "problem", "severity"))
-        writer.writerows((p.row, p.field, p.value, p.problem, p.severity) for p in problems)
+    rows = ((p.row, p.field, p.value, p.problem, p.severity) for p in problems)
+    write_csv(target, ("row", "field", "value", "problem", "severity"), rows)
     return str(target)
 
 

@@ -95,6 +95,10 @@ class PhotoReader:
                 self._by_size = defaultdict(list)
                 for name, folder in self._roots.items():
                     for path in sorted(folder.rglob("*")):
-                        if path.suffix.lower() in SUFFIXES and path.is_file():
+                        if path.suffix.lower() not in SUFFIXES:
+                            continue
+                        try:
                             self._by_size[path.stat().st_size].append((name, path))
+                        except OSError:
+                            continue  # gone since it was listed, or not to be reached: it cannot be offered
             return self._by_size.get(size, [])

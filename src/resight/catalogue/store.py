@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from resight.catalogue import schema
 from resight.catalogue.policy import default_policy, describe, identity_of, is_allowed
 from resight.errors import InputError, UnknownName
+from resight.images import ImageFacts
 from resight.settings import Policy, Settings
 from resight.types import Annotation, Box
 
@@ -21,15 +22,12 @@ TRAIN, TEST = "train", "test"
 
 @dataclass(frozen=True)
 class ImageUpdate:
-    """Something learned of an image while it was read: its content, or where it lies now."""
+    """Something learned of an image while it was read: its facts, and where it lies now if that has changed."""
 
     image_id: int
-    content_hash: str
     byte_size: int
-    width: int | None = None
-    height: int | None = None
-    root: str | None = None
-    path: str | None = None
+    facts: ImageFacts
+    moved_to: tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -152,28 +150,41 @@ def _encounter(row: Any) -> tuple[str, bool]:
 
 
 def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> None:
-    """Store what was learned of images: content hashes at first decode, and where moved photos lie now."""
+    """Store what was learned of images: content, size, date and place at first decode, and where moved photos lie.
+
+    A date or place that a source stated is kept.
+    """
     columns = schema.images.c
-    learned = [
-        {"image": u.image_id, "content": u.content_hash, "bytes": u.byte_size, "w": u.width, "h": u.height}
-        for u in updates
-    ]
-    if learned:
+    if updates:
         connection.execute(
             update(schema.images)
             .where(columns.id == bindparam("image"))
-            .values(content_hash=bindparam("content"), byte_size=bindparam("bytes"), status="ok", problem=None),
-            learned,
+            .values(
+                status="ok",
+                problem=None,
+                content_hash=bindparam("content"),
+                byte_size=bindparam("bytes"),
+                width=bindparam("w"),
+                height=bindparam("h"),
+                taken_at=func.coalesce(columns.taken_at, bindparam("taken")),
+                latitude=func.coalesce(columns.latitude, bindparam("north")),
+                longitude=func.coalesce(columns.longitude, bindparam("east")),
+            ),
+            [
+                {
+                    "image": u.image_id,
+                    "content": u.facts.content_hash,
+                    "bytes": u.byte_size,
+                    "w": u.facts.width,
+                    "h": u.facts.height,
+                    "taken": u.facts.taken_at,
+                    "north": u.facts.latitude,
+                    "east": u.facts.longitude,
+                }
+                for u in updates
+            ],
         )
-    sized = [entry for entry in learned if entry["w"] is not None]
-    if sized:
-        connection.execute(
-            update(schema.images)
-            .where(columns.id == bindparam("image"))
-            .values(width=bindparam("w"), height=bindparam("h")),
-            sized,
-        )
-    moved = _moves(connection, [u for u in updates if u.root is not None])
+    moved = _moves(connection, updates)
     if moved:
         connection.execute(
             update(schema.images)
@@ -186,14 +197,15 @@ def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> Non
 def _moves(connection: Connection, updates: Sequence[ImageUpdate]) -> list[dict[str, Any]]:
     """Two images may be copies of one photo; where only one file is left, the image that has it keeps it."""
     columns = schema.images.c
-    if not updates:
+    wanting = [u for u in updates if u.moved_to is not None]
+    if not wanting:
         return []
     taken = {(row.root, row.path) for row in connection.execute(select(columns.root, columns.path))}
     moved = []
-    for u in updates:
-        if (u.root, u.path) not in taken:
-            taken.add((u.root, u.path))
-            moved.append({"image": u.image_id, "r": u.root, "p": u.path})
+    for u in wanting:
+        if u.moved_to is not None and u.moved_to not in taken:
+            taken.add(u.moved_to)
+            moved.append({"image": u.image_id, "r": u.moved_to[0], "p": u.moved_to[1]})
     return moved
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     from resight.cli.app import app
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks ends nothing
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStderr()], force=True)
     logging.getLogger("resight").setLevel(logging.INFO)
     try:
@@ -42,6 +45,9 @@ def run(arguments: Sequence[str]) -> int:
         _say("stopped; what was finished is kept")
         return INTERRUPTED
     except BrokenPipeError:
+        return UNEXPECTED
+    except OSError as error:
+        _say(f"{error.filename or 'a file'}: {error.strerror or error}; see to the disk and its permissions")
         return UNEXPECTED
 
 

@@ -65,7 +65,7 @@ model_commands.add_to(app)
 def _add_not_built(name: str, summary: str) -> None:
     @app.command(
         name,
-        help=f"{summary} (Not built yet.)",
+        help=f"Not built yet: {summary[0].lower()}{summary[1:]}",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def _command(context: typer.Context) -> None:

@@ -203,7 +203,7 @@ def split(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the new split.")] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="paper, time or disjoint.")] = "paper",
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="The draw; the same seed, the same split.")
+        int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="The draw; the same seed, the same split.")
     ] = 0,
     train_fraction: Annotated[
         str, typer.Option("--train-fraction", metavar="auto|F", help="Share of individuals in training.")
@@ -236,8 +236,8 @@ def _fraction(text: str) -> float | Literal["auto"]:
 
 def _show_split(drawn: Split) -> None:
     say(f"split {drawn.name}: protocol {drawn.protocol}, seed {drawn.seed}; {drawn.formula}")
-    columns = ("species", "train share", "train photos", "train ids", "test photos", "test ids", "of them seen",
-               "set aside", "unused")  # fmt: skip
+    columns = ("species", "train share", "train annotations", "train ids", "test annotations", "test ids",
+               "of them seen", "set aside", "unused")  # fmt: skip
     table(
         columns,
         [

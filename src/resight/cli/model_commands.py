@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resight.cli.catalogue_commands import Json, open_project
-from resight.cli.output import emit, say, table
+from resight.cli.output import SHOWN_PROBLEMS, emit, say, table
 from resight.errors import InputError, NotBuiltYet
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ def train(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the new run.")],
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose training side is used.")],
     recipe: Annotated[
-        str, typer.Option("--recipe", help="tiny or paper (tuned, paper-as-coded, production, finetune are to come).")
+        str,
+        typer.Option(
+            "--recipe",
+            help="tiny; or paper with --set weights=FILE (tuned, paper-as-coded, production, finetune are to come).",
+        ),
     ] = "tiny",
     species: SpeciesList = None,
     backbone: Annotated[str | None, typer.Option("--backbone", metavar="B", help="A timm model.")] = None,
@@ -77,6 +81,10 @@ def train(
             f"run {result.run}: {result.epochs} epochs at {result.train_images_per_second:.1f} images/s, final loss "
             f"{result.final_loss:.3f}; model in {result.model}"
         )
+        if result.skipped:
+            say(f"{len(result.skipped):,} training annotations were left out, since their chips cannot be had:")
+            for one in result.skipped[:SHOWN_PROBLEMS]:
+                say(f"  {one.annotation_id}: {one.reason}")
 
     emit(result, as_json=json, show=show)
 
@@ -99,7 +107,7 @@ def embed(
         say(f"model {report.model}: {report.embedded:,} vectors made{speed}, {report.reused:,} were there")
         if report.failures:
             say(f"{len(report.failures):,} annotations have none, since their photos cannot be used:")
-            for message in list(report.failures.values())[:20]:
+            for message in list(report.failures.values())[:SHOWN_PROBLEMS]:
                 say(f"  {message}")
 
     emit(report, as_json=json, show=show)

@@ -144,9 +144,9 @@ def _count(project: Project, step: Callable[[str], None]) -> None:
 def _split(project: Project, step: Callable[[str], None]) -> None:
     for row in project.split(SPLIT, seed=SEED).species:
         step(
-            f"5/8 split: {row.species}: {row.train_annotations} photos of {row.train_individuals} identities to train "
-            f"on; {row.test_annotations} of {row.test_individuals} to test with, {row.test_individuals_seen} of them "
-            "seen in training"
+            f"5/8 split: {row.species}: {row.train_annotations} annotations of {row.train_individuals} identities to "
+            f"train on; {row.test_annotations} of {row.test_individuals} to test with, {row.test_individuals_seen} of "
+            "them seen in training"
         )
 
 

@@ -103,6 +103,7 @@ def find_candidates(
     query: Query,
     gallery: Sequence[Annotation],
     embeddings: EmbeddingSet,
+    row_of: Mapping[str, int],
     policy: Policy,
     *,
     k: int,
@@ -116,6 +117,7 @@ def find_candidates(
         query: What is asked for.
         gallery: All annotations of the species.
         embeddings: Vectors by the same model as the query's.
+        row_of: ``embeddings.row_of()``, made once for many queries.
         policy: The species' viewpoint policy.
         k: How many annotations to return.
         note: Carried into the answer.
@@ -125,7 +127,6 @@ def find_candidates(
     """
     if k < 1:
         raise InputError(f"-k {k}: expected at least 1 candidate")
-    row_of = embeddings.row_of()
     excluded: Counter[str] = Counter()
     compared: list[Annotation] = []
     for annotation in gallery:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from resight.artefacts import content_hash
 from resight.embedding import EmbedsChips
 from resight.errors import ImageError, InputError
 from resight.images import MAX_PIXELS, ImageFacts, cut_chip, cut_preview, inspect, read_file
@@ -36,8 +35,7 @@ class QueryPhoto:
 
     Attributes:
         path: The photo.
-        content: Its bytes.
-        content_hash: Of these.
+        content_hash: Of its bytes, which are read again when its turn comes.
         box: What is cut; ``None`` is the whole photo.
         theta_rad: Rotation of the box.
         viewpoint: From where the animal is seen, ``None`` where not known.
@@ -46,7 +44,6 @@ class QueryPhoto:
     """
 
     path: Path
-    content: bytes
     content_hash: str
     box: Box | None
     theta_rad: float
@@ -55,8 +52,8 @@ class QueryPhoto:
     own_encounters: frozenset[str]
 
 
-def read_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotation]) -> list[QueryPhoto]:
-    """Read the photos of queries; one that shows several catalogued animals becomes several.
+def find_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotation]) -> list[QueryPhoto]:
+    """Look at the photos of queries; one that shows several catalogued animals becomes several.
 
     Args:
         paths: The photos.
@@ -74,8 +71,7 @@ def read_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotatio
     complaints: list[str] = []
     for path in paths:
         try:
-            content = read_file(path)
-            facts = inspect(content, str(path))
+            facts = inspect(read_file(path), str(path))
         except ImageError as error:
             complaints.append(str(error))
             continue
@@ -86,8 +82,7 @@ def read_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotatio
                 f"{facts.width} x {facts.height} pixels; give X,Y,W,H of the animal in it"
             )
             continue
-        known = by_content.get(facts.content_hash, [])
-        photos.extend(_as_queries(path, content, asked, known))
+        photos.extend(_as_queries(path, facts.content_hash, asked, by_content.get(facts.content_hash, [])))
     if complaints:
         raise InputError("; ".join(complaints))
     return photos
@@ -98,19 +93,17 @@ def _fits(box: Box, facts: ImageFacts) -> bool:
     return overlaps and box.w > 0 and box.h > 0 and box.w * box.h <= MAX_PIXELS
 
 
-def _as_queries(path: Path, content: bytes, asked: Asked, known: Sequence[Annotation]) -> list[QueryPhoto]:
-    digest = content_hash(content)
-
+def _as_queries(path: Path, content_hash: str, asked: Asked, known: Sequence[Annotation]) -> list[QueryPhoto]:
     def as_catalogued(a: Annotation) -> QueryPhoto:
         viewpoint = asked.viewpoint or a.viewpoint
-        return QueryPhoto(path, content, digest, a.box, a.theta_rad, viewpoint, a, frozenset({a.encounter}))
+        return QueryPhoto(path, content_hash, a.box, a.theta_rad, viewpoint, a, frozenset({a.encounter}))
 
     same = [a for a in known if asked.box is None or a.box == asked.box]
     if same:
         return [as_catalogued(a) for a in same]
     # With a box of the user's own it is not known which of the photo's animals is meant; any encounter may be its own.
     encounters = frozenset(a.encounter for a in known)
-    return [QueryPhoto(path, content, digest, asked.box, 0.0, asked.viewpoint, None, encounters)]
+    return [QueryPhoto(path, content_hash, asked.box, 0.0, asked.viewpoint, None, encounters)]
 
 
 def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, size: int) -> tuple[Query, str | None]:
@@ -144,7 +137,9 @@ def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, s
             f"--same-animal was given photos from {', '.join(sorted(viewpoints))}; one query shows one side: match "
             "each side by itself, or give all of them one --viewpoint"
         )
-    chips = np.stack([cut_chip(photo.content, str(photo.path), photo.box, photo.theta_rad, size) for photo in photos])
+    chips = np.stack(
+        [cut_chip(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, size) for photo in photos]
+    )
     known = [photo.known_as for photo in photos if photo.known_as is not None]
     query = Query(
         image=", ".join(str(photo.path) for photo in photos),
@@ -172,7 +167,8 @@ def _note(known: Sequence[Annotation]) -> str | None:
 def previews(photos: Sequence[QueryPhoto]) -> tuple[bytes, ...]:
     """JPEG bytes of each photo's cut-out, for the match sheet."""
     return tuple(
-        cut_preview(photo.content, str(photo.path), photo.box, photo.theta_rad, PREVIEW_PIXELS) for photo in photos
+        cut_preview(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, PREVIEW_PIXELS)
+        for photo in photos
     )
 
 

@@ -93,6 +93,7 @@ def train(
     *,
     initial: Embedder | None = None,
     resume: bool = False,
+    left_out: Sequence[SkippedChip] = (),
     on_epoch: Callable[[EpochReport], None] | None = None,
     device: str | None = None,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
@@ -108,6 +109,7 @@ def train(
         run_dir: The run's folder; its name is the run's.
         initial: Start from this model instead of the recipe's ``weights``; it is left as it is.
         resume: Go on with the run in ``run_dir``.
+        left_out: Annotations that have no chip; they are listed with those whose chips cannot be used.
         on_epoch: Is called after each epoch.
         device: Such as ``cpu`` or ``cuda``; ``None``: an accelerator where there is one.
         memory_limit_bytes: Chips that need more than this are read from their files batch by batch.
@@ -120,6 +122,7 @@ def train(
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     _check_name(run_dir, resume=resume)
     data = gather(samples, recipe.image_size)
+    data = replace(data, skipped=(*left_out, *data.skipped))
     _tell_skipped(data)
     config = _run_config(data, recipe, run_dir.name, on, initial)
     state = _resumed_state(run_dir, config, initial) if resume else None

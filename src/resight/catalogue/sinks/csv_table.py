@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from resight.artefacts import atomic_path
+from resight.artefacts import write_csv as write_table
 from resight.catalogue.store import TEST, TRAIN, StoredSplit
 from resight.types import Annotation
 
@@ -26,19 +25,19 @@ def write_csv(annotations: Sequence[Annotation], target: Path, split: StoredSpli
         The number of rows.
     """
     columns = COLUMNS if split is None else (*COLUMNS, "subset")
-    with atomic_path(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for annotation in annotations:
-            row = _row(annotation)
-            if split is not None:
-                key = annotation.annotation_id
-                subset = split.subset.get(key)
-                row["identity"] = split.identity.get(key, row["identity"])
-                row["encounter"] = split.encounter.get(key, row["encounter"])
-                row["subset"] = subset if subset in (TRAIN, TEST) else None
-            writer.writerow(["" if row[name] is None else row[name] for name in columns])
+    write_table(target, columns, (_cells(annotation, columns, split) for annotation in annotations))
     return len(annotations)
+
+
+def _cells(annotation: Annotation, columns: Sequence[str], split: StoredSplit | None) -> list[object]:
+    row = _row(annotation)
+    if split is not None:
+        key = annotation.annotation_id
+        subset = split.subset.get(key)
+        row["identity"] = split.identity.get(key, row["identity"])
+        row["encounter"] = split.encounter.get(key, row["encounter"])
+        row["subset"] = subset if subset in (TRAIN, TEST) else None
+    return [row[name] for name in columns]
 
 
 def _row(annotation: Annotation) -> dict[str, object]:
