@@ -145,7 +145,8 @@ def _encounter(row: Any) -> tuple[str, bool]:
     if row.encounter is not None:
         return f"{row.source}:{row.encounter}", True
     if row.individual is not None and row.taken_at is not None:
-        return f"{row.species}:{row.individual}:{row.taken_at[:10]}", True
+        # The parts of one animal met on one day were met together: body and head share the key.
+        return f"{row.species.partition('+')[0]}:{row.individual}:{row.taken_at[:10]}", True
     return row.key, False
 
 

@@ -1,4 +1,4 @@
-"""Frozen splits into training and test: the paper's protocol (§3.3), without its leaks.
+"""The paper's protocol (§3.3) for one species, without its leaks.
 
 Of each species, some individuals are *unseen*: all their annotations are candidates for test and none is trained on.
 Others are *seen*: a few of their encounters are reserved for test and the rest is trained on. The remaining ones are
@@ -16,8 +16,8 @@ Half of the test identities must be seen and half unseen. The surplus leaves tes
 where too little would be left (``_surplus_stays``) it stays and a warning says so. At the end what became free of the
 seen individuals' reserved annotations goes back to training.
 
-Each species is split for itself, from sorted lists and from generators seeded with the seed and the species' name, so
-neither the order of the rows, nor the machine, nor another species changes the result.
+Every random choice is an order by a hash of the seed, the purpose and the names chosen from, so neither the order of
+the rows nor the machine changes the result; nor does another species, unless it shares photos or encounters with it.
 
 Encounters of one individual that share a photo (the same image, or a copy with the same content) count as one
 encounter throughout.
@@ -27,111 +27,28 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal
 
 import numpy as np
 
-from resight.errors import InputError, NotBuiltYet, UnknownName
+from resight.splits.frozen import (
+    LEAST_PER_TEST_IDENTITY,
+    LEAST_PER_TRAIN_IDENTITY,
+    MOST_PER_TEST_IDENTITY,
+    STEP_ENCOUNTER,
+    STEP_LEAK,
+    STEP_LEAST_TEST,
+    STEP_LEAST_TRAIN,
+    STEP_MOST,
+    STEP_OTHER_SIDE,
+    STEP_RETURNED,
+    STEP_SURPLUS_SEEN,
+    STEP_SURPLUS_UNSEEN,
+    FilterStep,
+    SplitSpecies,
+    Subset,
+)
 from resight.types import Annotation
-
-Subset = Literal["train", "test", "set_aside"]
-
-PROTOCOLS = ("paper", "time", "disjoint")
-TRAIN_SHARE_FORMULA = "f(N) = 0.5 + 0.3 * N / (N + 500), N = individuals of the species"
-MOST_PER_TEST_IDENTITY = 10
-LEAST_PER_TEST_IDENTITY = 2
-LEAST_PER_TRAIN_IDENTITY = 3
-
-STEP_LEAK = "image or encounter in training"
-STEP_ENCOUNTER = "one annotation an encounter in test"
-STEP_MOST = "at most 10 annotations an identity in test"
-STEP_LEAST_TEST = "at least 2 annotations an identity in test"
-STEP_LEAST_TRAIN = "at least 3 annotations an identity in training"
-STEP_OTHER_SIDE = "neither seen nor unseen"
-STEP_SURPLUS_SEEN = "surplus of seen identities"
-STEP_SURPLUS_UNSEEN = "surplus of unseen identities"
-STEP_RETURNED = "returned to training"
-
-
-@dataclass(frozen=True, slots=True)
-class SplitMember:
-    """One annotation of a split, with what it was when the split was made."""
-
-    annotation_id: str
-    species: str
-    individual: str
-    identity: str
-    encounter: str
-    subset: Subset
-
-
-@dataclass(frozen=True, slots=True)
-class FilterStep:
-    """What one filter did in one round.
-
-    Attributes:
-        annotations: Annotations it took out of test; of training for ``STEP_LEAST_TRAIN``; put back into training for
-            ``STEP_RETURNED``.
-        identities: Identities that had no annotation left there afterwards; 0 for ``STEP_RETURNED``.
-    """
-
-    species: str
-    round: int
-    step: str
-    annotations: int
-    identities: int
-
-
-@dataclass(frozen=True, slots=True)
-class SplitSpecies:
-    """Counts of one species. Where sides differ, ``*_individuals`` count identities (a side of an individual each).
-
-    Attributes:
-        train_share: f(N), or the fraction asked for: the share of individuals that go to training at least.
-        test_individuals_seen: Test identities that are also in training; the others are of individuals of which
-            nothing is in training or set aside.
-        unused: Annotations that could be used and are in no subset.
-    """
-
-    species: str
-    train_share: float
-    train_annotations: int
-    train_individuals: int
-    test_annotations: int
-    test_individuals: int
-    test_individuals_seen: int
-    set_aside_annotations: int
-    set_aside_individuals: int
-    unused: int
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split as it is frozen.
-
-    Attributes:
-        train_fraction: The fraction asked for, ``None`` for ``formula``.
-        formula: How the share of training follows from the number of individuals.
-        members: Sorted by annotation_id; what is in no subset is not among them.
-        filters: Every filter of every round, species by species, in the order in which they ran.
-        left_out: Reason → how many annotations could not be used at all.
-        unused: Sorted ids of annotations that could be used and are in no subset.
-        warnings: One line each, beginning with the species where it concerns one.
-    """
-
-    name: str
-    protocol: str
-    seed: int
-    train_fraction: float | None
-    formula: str
-    members: tuple[SplitMember, ...]
-    species: tuple[SplitSpecies, ...]
-    filters: tuple[FilterStep, ...]
-    left_out: dict[str, int]
-    unused: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def train_share(n_individuals: int) -> float:
@@ -139,129 +56,21 @@ def train_share(n_individuals: int) -> float:
     return 0.5 + 0.3 * n_individuals / (n_individuals + 500)
 
 
-def make_split(
-    annotations: Sequence[Annotation],
-    *,
-    name: str,
-    seed: int,
-    protocol: str = "paper",
-    train_fraction: float | Literal["auto"] = "auto",
-) -> Split:
-    """Divide annotations into training and test.
-
-    Args:
-        annotations: All of the catalogue, in any order.
-        name: Of the split.
-        seed: The same seed gives the same split of the same annotations.
-        protocol: ``paper``.
-        train_fraction: Share of a species' individuals that go to training at least, above 0 and below 1; ``auto``
-            takes ``train_share``.
-
-    Raises:
-        NotBuiltYet: the protocol is part of the contract and not there yet.
-        InputError: an unknown protocol, a fraction out of range, or two annotations of one id.
-    """
-    if protocol not in PROTOCOLS:
-        raise UnknownName.among("split protocol", protocol, PROTOCOLS)
-    if protocol != "paper":
-        raise NotBuiltYet(f"split protocol {protocol!r} is not built yet; use --protocol paper")
-    if train_fraction != "auto" and not 0 < train_fraction < 1:
-        raise InputError(f"train fraction {train_fraction} must lie above 0 and below 1; leave it out for the formula")
-    fraction = None if train_fraction == "auto" else float(train_fraction)
-
-    usable: dict[str, list[Annotation]] = defaultdict(list)
-    left_out: Counter[str] = Counter()
-    previous = None
-    for annotation in sorted(annotations, key=lambda annotation: annotation.annotation_id):
-        if annotation.annotation_id == previous:
-            raise InputError(f"annotation id {previous!r} is there twice; every annotation needs its own id")
-        previous = annotation.annotation_id
-        if (reason := _why_left_out(annotation)) is None:
-            usable[annotation.species].append(annotation)
-        else:
-            left_out[reason] += 1
-
-    members: list[SplitMember] = []
-    unused: list[str] = []
-    filters: list[FilterStep] = []
-    counts: list[SplitSpecies] = []
-    warnings: list[str] = []
-    for species in sorted(usable):
-        one = _SpeciesSplit(species, usable[species], seed, fraction)
-        one.run()
-        subsets = one.subsets()
-        for annotation, subset in zip(one.annotations, subsets, strict=True):
-            if subset is None:
-                unused.append(annotation.annotation_id)
-            else:
-                members.append(_member(annotation, subset))
-        filters += one.filters
-        counts.append(one.counts(subsets))
-        warnings += one.warnings
-    members.sort(key=lambda member: member.annotation_id)
-    warnings += _across_species(members, annotations)
-    if not counts:
-        warnings.append("no annotation can be used: see what was left out, and why")
-    return Split(
-        name=name,
-        protocol=protocol,
-        seed=seed,
-        train_fraction=fraction,
-        formula=TRAIN_SHARE_FORMULA if fraction is None else f"{fraction} of the individuals of every species",
-        members=tuple(members),
-        species=tuple(counts),
-        filters=tuple(filters),
-        left_out=dict(sorted(left_out.items())),
-        unused=tuple(sorted(unused)),
-        warnings=tuple(warnings),
-    )
-
-
-def _why_left_out(annotation: Annotation) -> str | None:
-    if annotation.individual is None:
-        return "no individual"
-    if not annotation.allowed:
-        return "viewpoint policy"
-    if annotation.image_status == "quarantined":
-        return "quarantined"
-    return None
-
-
-def _identity(annotation: Annotation) -> str:
+def identity_of(annotation: Annotation) -> str:
+    """The identity that is split; the individual where nothing else is known."""
     return annotation.identity or annotation.individual or ""
 
 
-def _member(annotation: Annotation, subset: Subset) -> SplitMember:
-    return SplitMember(
-        annotation.annotation_id,
-        annotation.species,
-        annotation.individual or "",
-        _identity(annotation),
-        annotation.encounter,
-        subset,
-    )
-
-
-def _photo(annotation: Annotation) -> str:
+def photo_of(annotation: Annotation) -> str:
+    """The photo, by its content where that is known: a copy is the same photo."""
     return annotation.content_hash or f"image {annotation.image_id}"
 
 
-def _across_species(members: Iterable[SplitMember], annotations: Iterable[Annotation]) -> list[str]:
-    """Warn of photos that one species trains on and another is tested on, as with body and head of one animal."""
-    photo = {annotation.annotation_id: _photo(annotation) for annotation in annotations}
-    sides: dict[str, set[str]] = {"train": set(), "test": set(), "set_aside": set()}
-    for member in members:
-        sides[member.subset].add(photo[member.annotation_id])
-    shared = len(sides["train"] & sides["test"])
-    if not shared:
-        return []
-    return [f"photos in training for one species and in test for another: {shared}; species are split independently"]
-
-
-def _numbers(values: Sequence[str]) -> list[int]:
-    """Replace each value by its place among the sorted different ones."""
-    place = {value: number for number, value in enumerate(sorted(set(values)))}
-    return [place[value] for value in values]
+def _numbers(values: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The sorted different values, and the place of each value among them."""
+    names = sorted(set(values))
+    place = {value: number for number, value in enumerate(names)}
+    return names, [place[value] for value in values]
 
 
 def _groups(keys: Iterable[int], items: Iterable[int]) -> dict[int, list[int]]:
@@ -300,7 +109,7 @@ def _surplus_stays(n_seen: int, n_unseen: int) -> bool:
     return 4 * n_seen < n_seen + n_unseen
 
 
-class _SpeciesSplit:
+class SpeciesSplit:
     """The split of one species while it is being made.
 
     Everything is an integer: annotations by their place among the sorted ids, individuals, identities, encounters and
@@ -310,12 +119,12 @@ class _SpeciesSplit:
 
     def __init__(self, species: str, annotations: list[Annotation], seed: int, fraction: float | None) -> None:
         self.species, self.annotations, self.seed = species, annotations, seed
-        self.individual = _numbers([annotation.individual or "" for annotation in annotations])
-        self.identity = _numbers([f"{annotation.individual}\0{_identity(annotation)}" for annotation in annotations])
-        self.photo = _numbers([_photo(annotation) for annotation in annotations])
-        self.encounter = _merged_encounters(
-            _numbers([annotation.encounter for annotation in annotations]), self.individual, self.photo
-        )
+        self.ids = [annotation.annotation_id for annotation in annotations]
+        self.individuals, self.individual = _numbers([annotation.individual or "" for annotation in annotations])
+        self.identities, self.identity = _numbers([f"{a.individual}\0{identity_of(a)}" for a in annotations])
+        _, self.photo = _numbers([photo_of(annotation) for annotation in annotations])
+        self.encounters, encounter = _numbers([annotation.encounter for annotation in annotations])
+        self.encounter = _merged_encounters(encounter, self.individual, self.photo)
         self.individual_of = dict(zip(self.identity, self.individual, strict=True))
         self.n_individuals = len(set(self.individual))
         self.share = train_share(self.n_individuals) if fraction is None else fraction
@@ -366,13 +175,10 @@ class _SpeciesSplit:
             unused=annotations[None],
         )
 
-    def _shuffled(self, purpose: str, items: Iterable[int]) -> list[int]:
-        """Put items (sorted first) in a random order that depends on seed, species and purpose alone."""
-        ordered = sorted(items)
-        digest = sha256("\0".join((str(self.seed), self.species, purpose)).encode()).digest()
-        # NumPy promises the raw stream of a bit generator for all versions, not the order of Generator.permutation.
-        raw = np.random.PCG64(int.from_bytes(digest, "big")).random_raw(len(ordered))
-        return [ordered[place] for place in np.argsort(raw, kind="stable")]
+    def _shuffled(self, purpose: str, items: Iterable[int], names: Sequence[str]) -> list[int]:
+        """Put items in a random order that depends on the seed, the purpose and the items' names alone."""
+        start = f"{self.seed}\0{purpose}\0"
+        return sorted(items, key=lambda item: sha256((start + names[item]).encode()).digest())
 
     # --- assignment -------------------------------------------------------------------------------------------------
 
@@ -385,13 +191,15 @@ class _SpeciesSplit:
         """
         of_individual = _groups(self.individual, range(len(self.annotations)))
         alone = self._alone()
-        shuffle = {e: place for place, e in enumerate(self._shuffled("encounters", set(self.encounter)))}
+        shuffle = {
+            e: place for place, e in enumerate(self._shuffled("encounters", set(self.encounter), self.encounters))
+        }
         as_unseen, as_seen, reserved = {}, {}, {}
         for who, mine in of_individual.items():
             mine_alone = [a for a in mine if a in alone]
             reserved[who], as_seen[who] = self._reserve(mine_alone, mine, shuffle)
             as_unseen[who] = len(self._pairs(mine_alone, shuffle, lambda identity: True))
-        drawn = self._shuffled("unseen", (who for who in of_individual if as_unseen[who]))
+        drawn = self._shuffled("unseen", (who for who in of_individual if as_unseen[who]), self.individuals)
         most = min(len(drawn), max(1, round((1 - self.share) * self.n_individuals))) if self.n_individuals > 1 else 0
         n_unseen = np.cumsum([0] + [as_unseen[who] for who in drawn[:most]])
         n_seen = sum(as_seen.values()) - np.cumsum([0] + [as_seen[who] for who in drawn[:most]])
@@ -513,10 +321,13 @@ class _SpeciesSplit:
 
     def _beside_another(self) -> set[int]:
         """All but one annotation of every encounter in test."""
-        order = self._shuffled("one an encounter", self.test)
+        order = self._shuffled("one an encounter", self.test, self.ids)
         if len({self.encounter[a] for a in order}) == len(order):
             return set()
-        shuffle = {e: place for place, e in enumerate(self._shuffled("encounters in test", set(self.encounter)))}
+        shuffle = {
+            e: place
+            for place, e in enumerate(self._shuffled("encounters in test", set(self.encounter), self.encounters))
+        }
         chosen: dict[int, int] = {}  # encounter -> identity
         for identity, pair in self._pairs(order, shuffle, self._testable).items():
             chosen.update(dict.fromkeys(pair, identity))
@@ -532,7 +343,7 @@ class _SpeciesSplit:
         return self.test - kept
 
     def _above_most(self) -> set[int]:
-        order = self._shuffled("at most 10", self.test)
+        order = self._shuffled("at most 10", self.test, self.ids)
         by_identity = _groups((self.identity[a] for a in order), order)
         return {a for found in by_identity.values() for a in found[MOST_PER_TEST_IDENTITY:]}
 
@@ -560,7 +371,7 @@ class _SpeciesSplit:
         if len(seen) == len(unseen) or _surplus_stays(len(seen), len(unseen)):
             return False
         larger, step = (seen, STEP_SURPLUS_SEEN) if len(seen) > smaller else (unseen, STEP_SURPLUS_UNSEEN)
-        leaving = set(self._shuffled(step, larger)[smaller:])
+        leaving = set(self._shuffled(step, larger, self.identities)[smaller:])
         return self._take_out(round_number, step, {a for a in self.test if self.identity[a] in leaving})
 
     def _give_back(self, round_number: int) -> None:
