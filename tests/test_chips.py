@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,31 @@ def test_a_chip_is_what_is_cut_from_the_photo(photos: Path) -> None:
     a = photo_of(photos, "a", 1, box=Box(3, 4, 20, 10), theta_rad=0.4)
     b = photo_of(photos, "b", 2)
     chips = made([a, b], photos)
-    assert (chips.made, chips.failures, chips.found) == (2, (), ())
+    assert (chips.made, chips.failures) == (2, ())
+    assert [found.modified_ns for found in chips.found] == [
+        (photos / name).stat().st_mtime_ns for name in ("a.png", "b.png")
+    ]
     loaded = chips.load(["b", "a"])
     assert (loaded.shape, loaded.dtype) == ((2, 16, 16, 3), np.uint8)
     assert (loaded[0] == cut_chip(encoded(noise(2)), "b", None, 0, 16)).all()
     assert (loaded[1] == cut_chip(encoded(noise(1)), "a", a.box, 0.4, 16)).all()
     assert Passport.read(chips.folder / "passport.json").decides["size"] == 16
+
+
+def test_a_photo_that_changed_is_reported_even_where_its_chip_is_there(photos: Path) -> None:
+    known = photo_of(photos, "a", 1)
+    facts = (photos / "a.png").stat()
+    known = replace(known, image_bytes=facts.st_size, image_modified_ns=facts.st_mtime_ns)
+    assert made([known], photos).made == 1
+    assert made([known], photos).found == ()
+    os.utime(photos / "a.png", ns=(1, 1))
+    [touched] = made([known], photos).found  # written again with the same content: still the photo
+    assert touched.modified_ns == 1
+    write_photo(photos, "a.png", encoded(noise(99)))
+    [failure] = made([known], photos).failures
+    assert failure.reason == "changed"
+    (photos / "a.png").unlink()
+    assert made([known], photos).failures == ()  # gone, but what is known of it by its content is still right
 
 
 def test_a_second_call_makes_nothing(photos: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.artefacts import Passport, atomic_path, key_of
-from resight.catalogue.photos import Photo, PhotoReader
+from resight.catalogue.photos import FoundImage, Photo, PhotoReader
 from resight.errors import (
     ArtefactMismatch,
     ImageChanged,
@@ -25,7 +25,7 @@ from resight.errors import (
     ImageUnreadable,
     InputError,
 )
-from resight.images import CUT_VERSION, ImageFacts, cut_chip, read_facts
+from resight.images import CUT_VERSION, cut_chip, read_facts
 from resight.parallel import parallel_map
 from resight.types import Annotation, Box
 
@@ -72,16 +72,6 @@ class Failure:
     file_name: str
     reason: str
     message: str
-
-
-@dataclass(frozen=True)
-class FoundImage:
-    """What reading a photo told that the catalogue did not know: its content, or where it lies now."""
-
-    image_id: int
-    byte_size: int
-    facts: ImageFacts
-    moved_to: tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -158,7 +148,7 @@ def make_chips(
             continue
         if annotation.content_hash is not None:
             key = spec.key(annotation.content_hash, annotation.box, annotation.theta_rad)
-            if _is_whole(chip_path(folder, key), spec):
+            if _is_whole(chip_path(folder, key), spec) and not reader.seems_changed(annotation):
                 keys[annotation.annotation_id] = key
                 continue
         to_cut.append(annotation)
@@ -173,10 +163,12 @@ def make_chips(
         key, photo, was_cut = outcome
         made += was_cut
         keys[annotation.annotation_id] = key
-        if annotation.content_hash is None or photo.moved_to is not None:
+        touched = annotation.image_modified_ns != photo.modified_ns  # the same content, written again
+        if annotation.content_hash is None or photo.moved_to is not None or touched:
             found[annotation.image_id] = FoundImage(
                 annotation.image_id,
                 len(photo.content),
+                photo.modified_ns,
                 read_facts(photo.content, photo.name),
                 photo.moved_to,
             )

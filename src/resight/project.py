@@ -12,6 +12,7 @@ from resight.artefacts import write_json
 from resight.catalogue import intake, store
 from resight.catalogue.database import Database
 from resight.catalogue.intake import ImportOptions, ImportReport
+from resight.catalogue.policy import describe, is_allowed
 from resight.catalogue.sinks.csv_table import write_csv
 from resight.catalogue.statistics import Statistics, statistics
 from resight.catalogue.store import StoredSplit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from resight.splits import Split
     from resight.training.loop import TrainResult
 
+RUNTIMES_TO_COME = ("onnx", "openvino")
 SINKS_TO_COME = ("coco", "wildbook", "camtrap-dp", "mark", "secr")
 
 
@@ -227,8 +229,10 @@ class Project:
         Raises:
             ArtefactMismatch: the vectors that are there are another model's; ``anew`` replaces them.
         """
-        if runtime != "torch":
+        if runtime in RUNTIMES_TO_COME:
             raise NotBuiltYet(f"--runtime {runtime} is not built yet; use torch")
+        if runtime != "torch":
+            raise UnknownName.among("runtime", runtime, ("torch", *RUNTIMES_TO_COME))
         with self.database.reading() as connection:
             wanted = store.list_annotations(connection, self.settings)
             if split is not None:
@@ -316,6 +320,12 @@ class Project:
         outcome, _ = self._embed(gallery, found, network)
         gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
         photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, viewpoint, box), gallery)
+        for photo in photos:
+            if not is_allowed(policy_of[name], photo.viewpoint):
+                raise InputError(
+                    f"{photo.path}: seen from {photo.viewpoint or 'a viewpoint that is not known'}, and the policy of "
+                    f"{name} in resight.toml is {describe(policy_of[name])}; give another --viewpoint or change it"
+                )
         groups = queries.grouped(photos, same_animal=same_animal)
         row_of = outcome.embeddings.row_of()
         answers, entries = [], []
@@ -374,11 +384,8 @@ class Project:
         known = {a.image_id for a in annotations if a.image_status == "quarantined"}
         fresh = {image_id: reason for image_id, reason in unreadable.items() if image_id not in known}
         if chips.found or fresh:
-            updates = [
-                store.ImageUpdate(found.image_id, found.byte_size, found.facts, found.moved_to) for found in chips.found
-            ]
             with self.database.writing(raises_revision=False) as (connection, _):
-                store.update_images(connection, updates)
+                store.update_images(connection, chips.found)
                 store.quarantine_images(connection, fresh)
         return chips
 
@@ -391,8 +398,9 @@ class Project:
             raise InputError("there is no annotation to embed; import a dataset first: resight import PATH")
         chips = self._chips(annotations, network.config.image_size)
         if not chips.keys:
-            raise ResightError(
-                f"none of the {len(annotations)} photos can be used; the first: {chips.failures[0].message}"
+            raise InputError(
+                f"none of the {len(annotations)} photos can be used; the first: {chips.failures[0].message}; if the "
+                "photos have moved, say where under [images.roots] in resight.toml"
             )
         folder = self.folder / "embeddings" / found.name
         return embed(network, passport_for(network), chips, folder, name=found.name, anew=anew), chips

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -192,27 +192,56 @@ def read(folder: Path) -> Settings:
     policy = check.table(tables["viewpoints"].get("policy", {}), "viewpoints.policy")
     aliases = check.table(tables["viewpoints"].get("aliases", {}), "viewpoints.aliases")
     default = tables["model"].get("default")
+    species_merges = tuple(
+        check.species_merge(entry, f"merge.species[{index}]")
+        for index, entry in enumerate(check.tables(tables["merge"].get("species", []), "merge.species"))
+    )
+    individual_merges = tuple(
+        check.individual_merge(entry, f"merge.individuals[{index}]")
+        for index, entry in enumerate(check.tables(tables["merge"].get("individuals", []), "merge.individuals"))
+    )
+    _check_merges(file, species_merges, individual_merges)
     return Settings(
         folder=folder,
         catalogue_url=check.text(tables["catalogue"].get("url", "sqlite:///catalogue.db"), "catalogue.url"),
         default_model=None if default is None else check.text(default, "model.default"),
         image_roots={
-            name: (folder / check.text(value, f"images.roots.{name}")).resolve() for name, value in roots.items()
+            name: (folder / Path(check.text(value, f"images.roots.{name}")).expanduser()).resolve()
+            for name, value in roots.items()
         },
         viewpoint_policy={name: check.policy(value, f"viewpoints.policy.{name}") for name, value in policy.items()},
         viewpoint_aliases={
             name: check.viewpoint(value, f"viewpoints.aliases.{name}") for name, value in aliases.items()
         },
-        species_merges=tuple(
-            check.species_merge(entry, f"merge.species[{index}]")
-            for index, entry in enumerate(check.tables(tables["merge"].get("species", []), "merge.species"))
-        ),
-        individual_merges=tuple(
-            check.individual_merge(entry, f"merge.individuals[{index}]")
-            for index, entry in enumerate(check.tables(tables["merge"].get("individuals", []), "merge.individuals"))
-        ),
+        species_merges=species_merges,
+        individual_merges=individual_merges,
         global_id_sources=frozenset(check.texts(tables["sources"].get("global_ids", []), "sources.global_ids")),
     )
+
+
+def _check_merges(file: Path, species: Sequence[SpeciesMerge], individuals: Sequence[IndividualMerge]) -> None:
+    """Refuse a merge table that says two things at once, or whose entries would have to be followed in a chain."""
+    renamed: dict[tuple[str | None, str, str], str] = {}
+    entries = [(m.source, "", name, m.into) for m in species for name in m.names]
+    entries += [(m.source, m.species, name, m.into) for m in individuals for name in m.names]
+    for source, scope, name, into in entries:
+        if renamed.setdefault((source, scope, name), into) != into:
+            raise SettingsError(
+                f"{file}: {name!r} is merged into {renamed[source, scope, name]!r} and into {into!r}; keep one of them"
+            )
+    for source, scope, name, into in entries:
+        onward = renamed.get((source, scope, into)) or renamed.get((None, scope, into))
+        if onward not in (None, into):
+            raise SettingsError(
+                f"{file}: {name!r} is merged into {into!r}, which is merged into {onward!r}; write the last one in both"
+            )
+    for merge in individuals:
+        species_now = renamed.get((merge.source, "", merge.species)) or renamed.get((None, "", merge.species))
+        if species_now not in (None, merge.species):
+            raise SettingsError(
+                f"{file}: merge.individuals names {merge.species!r}, which is merged into {species_now!r}; "
+                f"write species = {species_now!r}"
+            )
 
 
 def add_image_root(settings: Settings, name: str, folder: Path) -> Settings:

@@ -87,6 +87,7 @@ class Annotation:
         allowed: False where the species' viewpoint policy leaves this viewpoint out.
         box: ``None`` means the whole image.
         image_bytes: Size of the image file, by which a moved photo is looked for; ``None`` until first read.
+        image_modified_ns: When the file was last written, as the file system says; ``None`` until first read.
     """
 
     annotation_id: str
@@ -111,3 +112,4 @@ class Annotation:
     theta_rad: float
     taken_at: str | None
     image_bytes: int | None = None
+    image_modified_ns: int | None = None

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 
 from resight.catalogue import schema
 from resight.catalogue.importing import annotation_key, source_key, unmapped_viewpoints
-from resight.errors import InputError
+from resight.errors import InputError, SettingsError
 from resight.project import Project
 from resight.settings import Settings
 from resight.types import Box, Record
@@ -482,9 +482,13 @@ def test_a_merge_made_later_changes_identities_through_the_ledger(project: Proje
     assert [(c.annotation_id, c.field, c.before, c.after) for c in report.changes] == [
         (ids[0], "individual", "z0", "z1")
     ]
-    project = with_settings(project, '[[merge.species]]\ninto = "equus+flank"\nfrom = ["zebra"]')
+    merged = '[[merge.species]]\ninto = "equus+flank"\nfrom = ["zebra"]'
+    with pytest.raises(SettingsError, match=r"merge\.individuals names 'zebra', which is merged into 'equus\+flank'"):
+        with_settings(project, merged)
+    settings = project.settings.file
+    settings.write_text(settings.read_text().replace('species = "zebra"', 'species = "quagga"'))
+    project = Project.open(project.folder)
     report = do_import(project, path)
-    # The merge of individuals is written for zebra, which is no longer the species.
     assert {(c.annotation_id, c.field, c.before, c.after) for c in report.changes} == {
         *((key, "species", "zebra", "equus+flank") for key in ids),
         *((key, "part", None, "flank") for key in ids),

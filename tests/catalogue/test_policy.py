@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resight.catalogue.policy import (
-    CANONICAL_VIEWPOINTS,
     VIEWPOINT_ALIASES,
     MergeTable,
     ViewpointTable,
@@ -18,7 +17,7 @@ from resight.catalogue.policy import (
     is_allowed,
     part_of,
 )
-from resight.settings import IndividualMerge, Only, Settings, SpeciesMerge
+from resight.settings import CANONICAL_VIEWPOINTS, IndividualMerge, Only, Settings, SpeciesMerge
 
 VIEWPOINTS = st.sampled_from([None, *CANONICAL_VIEWPOINTS])
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from resight.catalogue import schema, store
-from resight.catalogue.store import ImageUpdate
+from resight.catalogue.photos import FoundImage
 from resight.errors import InputError, UnknownName
 from resight.images import ImageFacts
 from resight.project import Project
@@ -114,8 +114,8 @@ def test_annotations_come_in_the_order_of_their_ids(project: Project, tmp_path: 
 
 def learned(
     image: int, content: str, *, bytes_: int = 1, moved_to: tuple[str, str] | None = None, taken_at: str | None = None
-) -> ImageUpdate:
-    return ImageUpdate(image, bytes_, ImageFacts(content, 3, 4, taken_at, None, None), moved_to)
+) -> FoundImage:
+    return FoundImage(image, bytes_, 7, ImageFacts(content, 3, 4, taken_at, None, None), moved_to)
 
 
 def test_a_date_in_the_photo_fills_a_gap_and_replaces_nothing(project: Project, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_an_annotation_whose_content_is_not_known_is_not_the_same_photo() -> Non
         ("separate", "front", {"left", "right", "front", "none"}),
         ("separate", None, {"left", "right", "front", "none"}),
         ("ignore", "left", {"left", "right", "front", "none"}),
-        (Only(("left", "right")), "left", {"left", "right", "front", "none"}),
+        (Only(("left", "right")), "left", {"left", "front", "none"}),
     ],
 )
 def test_sides_are_kept_apart_only_where_they_are_separate(

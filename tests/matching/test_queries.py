@@ -85,7 +85,7 @@ def test_a_box_of_the_users_own_on_a_known_photo_still_leaves_its_encounters_out
 
 
 def test_a_photo_of_several_animals_becomes_several_queries(photo: Path) -> None:
-    gallery = [catalogued(photo), catalogued(photo, "beside", box=OTHER_BOX)]
+    gallery = [catalogued(photo), catalogued(photo, "beside", box=OTHER_BOX, individual="another")]
     found = find_photos([photo], ANYTHING, gallery)
     assert [one.known_as for one in found] == gallery
     groups = grouped(found, same_animal=False)
@@ -94,6 +94,14 @@ def test_a_photo_of_several_animals_becomes_several_queries(photo: Path) -> None
     assert [query.own_encounters for query in queries] == [{"e-known"}, {"e-beside"}]
     with pytest.raises(InputError, match=r"photo\.png, where the catalogue has several animals; match it by itself"):
         make_query(grouped(found, same_animal=True)[0], "zebra", HashingModel(), 16)
+
+
+def test_one_animal_that_several_sources_have_is_one_query_without_any_of_their_encounters(photo: Path) -> None:
+    gallery = [catalogued(photo), catalogued(photo, "again", encounter="e-again")]
+    [found] = find_photos([photo, photo], ANYTHING, gallery)[:1]
+    assert found.own_encounters == {"e-known", "e-again"}
+    [group] = grouped(find_photos([photo, photo], ANYTHING, gallery), same_animal=True)
+    assert make_query(group, "zebra", HashingModel(), 16)[0].own_encounters == {"e-known", "e-again"}
 
 
 def test_photos_of_one_animal_are_one_query(photo: Path, tmp_path: Path) -> None:

@@ -175,6 +175,11 @@ class Database:
                     f"{self.file}: another process has been writing for over {self._busy_seconds:g} s; "
                     "nothing was changed, try again when it is done"
                 ) from None
+            if "readonly" in reason or "unable to open" in reason:
+                raise InputError(
+                    f"{self.file} cannot be written, and SQLite writes beside it even to read; give yourself write "
+                    "permission on the project's folder, or copy the project"
+                ) from None
             raise ResightError(f"{self.file}: the database refused ({reason})") from error
         except IntegrityError:
             raise  # a rule of the schema was broken: a fault of the program, not of the file

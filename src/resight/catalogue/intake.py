@@ -21,7 +21,7 @@ from resight.catalogue.importing import Applied, Change, apply_import, source_ke
 from resight.catalogue.policy import describe
 from resight.catalogue.sources.values import Bad, parse_text
 from resight.errors import ImportRefused, InputError, ResightError
-from resight.settings import Settings, add_image_root
+from resight.settings import SIDES, Settings, add_image_root
 from resight.settings import read as read_settings
 from resight.types import Annotation, Problem, Record
 
@@ -131,7 +131,7 @@ def import_dataset(
     root = _root_name(settings, source, parsed.images_dir, _roots_of(database, source))
     known = _known_images(database, root)
     checked = check_images(records, parsed.images_dir, verify=options.verify_images, known=known)
-    problems = (*parsed.problems, *species_problems, *_repeats(records), *checked.problems)
+    problems = (*parsed.problems, *species_problems, *_repeats(records), *_false_sides(records), *checked.problems)
     bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
     good = [record for record in records if record.row not in bad_rows]
     problems_file = _write_problems(problems, reports_folder / f"import-{_file_safe(source)}-problems.csv")
@@ -198,6 +198,10 @@ def _write(
             mine = set(applied.annotation_ids)
             found = [a for a in store.list_annotations(connection, settings) if a.annotation_id in mine]
             policy_of = store.policies(connection, settings)
+            unknown = sorted(settings.viewpoint_policy.keys() - policy_of.keys())
+            if unknown:
+                note = f"resight.toml has a viewpoint policy for {', '.join(unknown)}, not (yet) in the catalogue"
+                report = replace(report, notes=(*report.notes, note))
             done = _completed(
                 report, applied, found, {name: describe(policy_of[name]) for name in {a.species for a in found}}
             )
@@ -302,6 +306,16 @@ def _repeats(records: Iterable[Record]) -> list[Problem]:
     return problems
 
 
+def _false_sides(records: Iterable[Record]) -> list[Problem]:
+    """Names that would read as an individual and its side."""
+    text = "the name ends like an individual with its side; expected another name"
+    return [
+        Problem(record.row, "individual", record.individual, text)
+        for record in records
+        if record.individual is not None and record.individual.endswith(tuple(f"|{side}" for side in SIDES))
+    ]
+
+
 def _roots_of(database: Database, source: str) -> list[str]:
     """The image roots below which the photos of this source lie."""
     a, i, s = schema.annotation_table.c, schema.images.c, schema.sources.c
@@ -354,9 +368,12 @@ def _file_safe(name: str) -> str:
 
 def _refusal(path: Path, report: ImportReport) -> str:
     rows = "1 row" if report.skipped == 1 else f"{report.skipped:,} rows"
+    said = {problem.problem for problem in report.problems if problem.severity == "refused"}
+    cause = f"in all of them, {next(iter(said))}; " if len(said) == 1 and report.skipped > 1 else ""
     remedy = (
         "mend them, or leave them out with --skip-bad" if report.annotations else "no usable row is left; mend them"
     )
     return (
-        f"{path}: {rows} cannot be imported, so nothing was; all of them are listed in {report.problems_file}; {remedy}"
+        f"{path}: {rows} cannot be imported, so nothing was; {cause}all of them are listed in {report.problems_file}; "
+        f"{remedy}"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resight.artefacts import content_hash
 from resight.errors import ImageChanged, ImageError, ImageMissing, ImageUnreadable
-from resight.images import SUFFIXES, read_file
+from resight.images import SUFFIXES, ImageFacts, read_file
 from resight.types import Annotation
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,19 @@ class Photo:
     content: bytes
     content_hash: str
     name: str
+    modified_ns: int
     moved_to: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """What reading a photo told that the catalogue did not know: its facts, its time, or where it lies now."""
+
+    image_id: int
+    byte_size: int
+    modified_ns: int
+    facts: ImageFacts
+    moved_to: tuple[str, str] | None
 
 
 class PhotoReader:
@@ -64,7 +76,18 @@ class PhotoReader:
             raise ImageChanged(
                 f"{path}: its content is not what the catalogue knows; put the photo back, or import its dataset again"
             )
-        return Photo(content, found, annotation.file_name)
+        return Photo(content, found, annotation.file_name, path.stat().st_mtime_ns)
+
+    def seems_changed(self, annotation: Annotation) -> bool:
+        """Whether the file is there and is not, by size and time, the one the catalogue knows; nothing is read."""
+        root = self._roots.get(annotation.image_root)
+        if root is None or annotation.image_modified_ns is None:
+            return False
+        try:
+            facts = (root / annotation.image_path).stat()
+        except (OSError, ValueError):
+            return False  # what is known of it by its content is still right
+        return (facts.st_size, facts.st_mtime_ns) != (annotation.image_bytes, annotation.image_modified_ns)
 
     def _path(self, annotation: Annotation) -> Path:
         root = self._roots.get(annotation.image_root)
@@ -86,7 +109,9 @@ class PhotoReader:
             if content_hash(content) == annotation.content_hash:
                 relative = path.relative_to(self._roots[root]).as_posix()
                 logger.info("%s was found again as %s", annotation.file_name, path)
-                return Photo(content, annotation.content_hash, annotation.file_name, (root, relative))
+                return Photo(
+                    content, annotation.content_hash, annotation.file_name, path.stat().st_mtime_ns, (root, relative)
+                )
         return None
 
     def _files_of_size(self, size: int) -> list[tuple[str, Path]]:

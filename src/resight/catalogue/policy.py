@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from resight.settings import CANONICAL_VIEWPOINTS, SIDES, Only, Policy, Settings
+from resight.settings import SIDES, Only, Policy, Settings
 
 # Spellings after folding: lower case, no separators, no digits at the end. Parts of the body are named together
 # with a side in some sets; only the side is read from them. What stands in no line here maps to nothing.
@@ -96,11 +96,18 @@ def is_allowed(policy: Policy, viewpoint: str | None) -> bool:
     return not isinstance(policy, Only) or viewpoint in policy.viewpoints
 
 
+def separates_sides(policy: Policy) -> bool:
+    """Whether left and right are different identities; where both are among the only ones, nobody said they match."""
+    if isinstance(policy, Only):
+        return set(SIDES) <= set(policy.viewpoints)
+    return policy == "separate"
+
+
 def identity_of(individual: str | None, viewpoint: str | None, policy: Policy) -> str | None:
     """The identity: the individual, or ``individual|side`` where the policy separates the sides."""
     if individual is None:
         return None
-    if policy == "separate" and viewpoint in SIDES:
+    if separates_sides(policy) and viewpoint in SIDES:
         return f"{individual}|{viewpoint}"
     return individual
 
@@ -138,17 +145,3 @@ class MergeTable:
         """The name under which ``name`` of this source is kept; ``species`` is the merged one."""
         merged = self.individuals.get((source, species, name)) or self.individuals.get((None, species, name))
         return merged or name
-
-
-__all__ = [
-    "CANONICAL_VIEWPOINTS",
-    "VIEWPOINT_ALIASES",
-    "MergeTable",
-    "ViewpointTable",
-    "default_policy",
-    "describe",
-    "fold",
-    "identity_of",
-    "is_allowed",
-    "part_of",
-]

@@ -11,23 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from resight.catalogue import schema
+from resight.catalogue.photos import FoundImage
 from resight.catalogue.policy import default_policy, describe, identity_of, is_allowed
 from resight.errors import InputError, UnknownName
-from resight.images import ImageFacts
 from resight.settings import Policy, Settings
 from resight.types import Annotation, Box
 
 TRAIN, TEST = "train", "test"
-
-
-@dataclass(frozen=True)
-class ImageUpdate:
-    """Something learned of an image while it was read: its facts, and where it lies now if that has changed."""
-
-    image_id: int
-    byte_size: int
-    facts: ImageFacts
-    moved_to: tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +88,7 @@ def list_annotations(
             a.key, s.name.label("source"), a.file_name, a.image_id, i.root, i.path, i.content_hash, i.width, i.height,
             i.status, a.species, a.part, n.name.label("individual"), a.viewpoint, e.key.label("encounter"),
             a.box_x, a.box_y, a.box_w, a.box_h, a.theta_rad, i.taken_at, i.byte_size,
+            i.modified_ns,
         )
         .select_from(schema.annotation_table)
         .join(schema.sources, a.source_id == s.id)
@@ -136,6 +127,7 @@ def list_annotations(
                 theta_rad=row.theta_rad,
                 taken_at=row.taken_at,
                 image_bytes=row.byte_size,
+                image_modified_ns=row.modified_ns,
             )
         )
     return found
@@ -150,7 +142,7 @@ def _encounter(row: Any) -> tuple[str, bool]:
     return row.key, False
 
 
-def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> None:
+def update_images(connection: Connection, updates: Sequence[FoundImage]) -> None:
     """Store what was learned of images: content, size, date and place at first decode, and where moved photos lie.
 
     A date or place that a source stated is kept.
@@ -165,6 +157,7 @@ def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> Non
                 problem=None,
                 content_hash=bindparam("content"),
                 byte_size=bindparam("bytes"),
+                modified_ns=bindparam("modified"),
                 width=bindparam("w"),
                 height=bindparam("h"),
                 taken_at=func.coalesce(columns.taken_at, bindparam("taken")),
@@ -176,6 +169,7 @@ def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> Non
                     "image": u.image_id,
                     "content": u.facts.content_hash,
                     "bytes": u.byte_size,
+                    "modified": u.modified_ns,
                     "w": u.facts.width,
                     "h": u.facts.height,
                     "taken": u.facts.taken_at,
@@ -195,7 +189,7 @@ def update_images(connection: Connection, updates: Sequence[ImageUpdate]) -> Non
         )
 
 
-def _moves(connection: Connection, updates: Sequence[ImageUpdate]) -> list[dict[str, Any]]:
+def _moves(connection: Connection, updates: Sequence[FoundImage]) -> list[dict[str, Any]]:
     """Two images may be copies of one photo; where only one file is left, the image that has it keeps it."""
     columns = schema.images.c
     wanting = [u for u in updates if u.moved_to is not None]

@@ -39,7 +39,9 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "resight"
-        _say(f"{error.format_message().rstrip('.')}; see: {command} --help")
+        text = error.format_message().rstrip(".")
+        hint = "it goes before the command" if "--project" in text else f"see: {command} --help"
+        _say(f"{text}; {hint}")
         return WRONG_INPUT
     except (typer.Abort, KeyboardInterrupt):
         _say("stopped; what was finished is kept")
@@ -48,7 +50,8 @@ def run(arguments: Sequence[str]) -> int:
         return UNEXPECTED
     except OSError as error:
         _say(f"{error.filename or 'a file'}: {error.strerror or error}; see to the disk and its permissions")
-        return UNEXPECTED
+        mendable = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+        return WRONG_INPUT if isinstance(error, mendable) else UNEXPECTED
 
 
 class _ToStderr(logging.StreamHandler[Any]):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.catalogue.policy import separates_sides
 from resight.embedding import EmbeddingSet
 from resight.errors import InputError
 from resight.ranking import rank, unit_rows
@@ -158,7 +159,7 @@ def _reason_to_leave_out(annotation: Annotation, query: Query, policy: Policy, r
     if not annotation.allowed:
         return BY_POLICY
     sides = (query.viewpoint, annotation.viewpoint)
-    if policy == "separate" and all(side in SIDES for side in sides) and sides[0] != sides[1]:
+    if separates_sides(policy) and all(side in SIDES for side in sides) and sides[0] != sides[1]:
         return OTHER_SIDE
     if annotation.annotation_id not in row_of:
         return UNUSABLE

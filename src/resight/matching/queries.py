@@ -94,16 +94,31 @@ def _fits(box: Box, facts: ImageFacts) -> bool:
 
 
 def _as_queries(path: Path, content_hash: str, asked: Asked, known: Sequence[Annotation]) -> list[QueryPhoto]:
-    def as_catalogued(a: Annotation) -> QueryPhoto:
-        viewpoint = asked.viewpoint or a.viewpoint
-        return QueryPhoto(path, content_hash, a.box, a.theta_rad, viewpoint, a, frozenset({a.encounter}))
-
     same = [a for a in known if asked.box is None or a.box == asked.box]
-    if same:
-        return [as_catalogued(a) for a in same]
+    animals: dict[object, list[Annotation]] = {}
+    for a in same:  # several sources may have the same animal in the same photo: it is one query
+        animals.setdefault(_animal(a), []).append(a)
+    if animals:
+        return [
+            QueryPhoto(
+                path,
+                content_hash,
+                found[0].box,
+                found[0].theta_rad,
+                asked.viewpoint or found[0].viewpoint,
+                found[0],
+                frozenset(a.encounter for a in found),
+            )
+            for found in animals.values()
+        ]
     # With a box of the user's own it is not known which of the photo's animals is meant; any encounter may be its own.
     encounters = frozenset(a.encounter for a in known)
     return [QueryPhoto(path, content_hash, asked.box, 0.0, asked.viewpoint, None, encounters)]
+
+
+def _animal(annotation: Annotation) -> object:
+    """What tells the animals of one photo apart: their names, else their boxes."""
+    return annotation.individual or annotation.box
 
 
 def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, size: int) -> tuple[Query, str | None]:
@@ -121,10 +136,10 @@ def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, s
     Raises:
         InputError: the photos show different sides of the animal, or one of them shows several animals.
     """
-    animals: dict[str, set[str]] = {}
+    animals: dict[str, set[object]] = {}
     for photo in photos:
         if photo.known_as is not None:
-            animals.setdefault(photo.content_hash, set()).add(photo.known_as.annotation_id)
+            animals.setdefault(photo.content_hash, set()).add(_animal(photo.known_as))
     crowded = sorted({str(photo.path) for photo in photos if len(animals.get(photo.content_hash, ())) > 1})
     if crowded:
         raise InputError(

@@ -90,8 +90,8 @@ def make_split(
     unknown = sum(one.content_hash is None for found in usable.values() for one in found)
     if unknown:
         warnings.append(
-            f"{unknown} annotations lie on images that were not looked at yet: copies of one photo cannot be known, and "
-            "may stand on both sides; run `resight embed` before splitting"
+            f"{unknown} annotations lie on images that were not looked at yet: copies of one photo cannot be known, "
+            "and may stand on both sides; run `resight embed` before splitting"
         )
     if not counts:
         warnings.append("no annotation can be used: see what was left out, and why")
