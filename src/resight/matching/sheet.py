@@ -53,6 +53,7 @@ def write_sheet(
     )
     environment.filters["picture"] = _data_url
     environment.filters["counted"] = _counted
+    environment.filters["names"] = _names
     page = environment.get_template("sheet.html").render(
         entries=entries,
         preview_of=preview_of,
@@ -70,6 +71,11 @@ def write_sheet(
 
 def _data_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _names(images: str) -> str:
+    """The photos' names without their folders: the page is made to be passed on."""
+    return ", ".join(Path(image).name for image in images.split(", "))
 
 
 def _counted(excluded: Mapping[str, int]) -> str:
