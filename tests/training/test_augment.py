@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
 from resight.training.augment import Change, apply_changes, draw_change
 from resight.training.clahe import equalise
 from resight.training.presets import PAPER, TINY
 from resight.training.recipe import Augmentation
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 
 def smooth_chips(n: int, size: int = 48) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from resight.models.heads import SubCenterArcFace
 from resight.models.weights import new_embedder
 from resight.training.presets import PAPER, TINY
