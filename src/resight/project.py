@@ -311,12 +311,14 @@ class Project:
             raise InputError(f"--viewpoint {viewpoint!r}: expected one of {', '.join(CANONICAL_VIEWPOINTS)}")
         if not images:
             raise InputError("no photo was given; name at least one")
-        absent = [str(image) for image in images if not Path(image).exists()]
-        if absent:  # said before the gallery is embedded, which may take long
-            raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")
         with self.database.reading() as connection:
             policy_of = store.policies(connection, self.settings)
         name = queries.all_of_one_species(policy_of, species)
+        if name not in policy_of:
+            raise UnknownName.among("species", name, policy_of)
+        absent = [str(image) for image in images if not Path(image).exists()]
+        if absent:  # said before the gallery is embedded, which may take long
+            raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")
         gallery = self._annotations([name])
         found = self._find_model(model)
         network = _on_accelerator(found.load())
