@@ -7,6 +7,7 @@ transaction that is rolled back.
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,7 +132,8 @@ def import_dataset(
     root = _root_name(settings, source, parsed.images_dir, _roots_of(database, source))
     known = _known_images(database, root)
     checked = check_images(records, parsed.images_dir, verify=options.verify_images, known=known)
-    problems = (*parsed.problems, *species_problems, *_repeats(records), *_false_sides(records), *checked.problems)
+    found = (*parsed.problems, *species_problems, *_repeats(records), *_false_sides(records), *checked.problems)
+    problems = tuple(sorted(found, key=_in_order_of_rows))
     bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
     good = [record for record in records if record.row not in bad_rows]
     problems_file = _write_problems(problems, reports_folder / f"import-{_file_safe(source)}-problems.csv")
@@ -304,6 +306,11 @@ def _repeats(records: Iterable[Record]) -> list[Problem]:
         else:
             first[key] = record.row
     return problems
+
+
+def _in_order_of_rows(problem: Problem) -> list[tuple[int, str]]:
+    """Rows as they stand in the file: 9 before 10, ``annotations[9]`` before ``annotations[10]``."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", problem.row)]
 
 
 def _false_sides(records: Iterable[Record]) -> list[Problem]:
