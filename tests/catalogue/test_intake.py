@@ -391,3 +391,13 @@ def test_a_folder_of_folders(project: Project, tmp_path: Path) -> None:
         ("Ayo", None, False), ("Ayo", None, False), (None, None, False),
     ]  # fmt: skip
     assert report.encounters_unknown == 3
+
+
+def test_one_report_has_a_row_s_wrong_cells_and_its_missing_picture(project: Project, tmp_path: Path) -> None:
+    rows = [row(0), row(1, date="yesterday", path="gone.png"), row(2, x=900, date="2024-13-01")]
+    file = herd(tmp_path / "herd", rows)
+    (tmp_path / "herd" / "gone.png").unlink()
+    with pytest.raises(ImportRefused) as caught:
+        do_import(project, file)
+    found = {(problem.row, problem.field) for problem in caught.value.report.problems}
+    assert found == {("3", "date"), ("3", "file_name"), ("4", "date"), ("4", "bbox")}

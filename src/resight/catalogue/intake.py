@@ -131,7 +131,8 @@ def import_dataset(
     records, species_problems = _with_species(parsed.records, species)
     root = _root_name(settings, source, parsed.images_dir, _roots_of(database, source))
     known = _known_images(database, root)
-    checked = check_images(records, parsed.images_dir, verify=options.verify_images, known=known)
+    read = [*records, *parsed.faulty]
+    checked = check_images(read, parsed.images_dir, verify=options.verify_images, known=known)
     found = (*parsed.problems, *species_problems, *_repeats(records), *_false_sides(records), *checked.problems)
     problems = tuple(sorted(found, key=_in_order_of_rows))
     bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
@@ -152,7 +153,7 @@ def import_dataset(
         unchanged=0,
         absent=0,
         skipped=len(bad_rows),
-        quarantined=sum(image.status == "quarantined" for image in checked.images.values()),
+        quarantined=sum(checked.images[name].status == "quarantined" for name in {record.file_name for record in good}),
         problems=problems,
         problems_file=problems_file,
         changes=(),

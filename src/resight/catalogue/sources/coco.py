@@ -129,7 +129,9 @@ def read(file: Path, *, images: Path | None = None, document: Any = None) -> Par
     found = _read_images(kinds["images"], is_wild_me, findings)
     categories = _read_categories(kinds["categories"], findings)
     records = _read_annotations(kinds["annotations"], found, categories, findings)
-    return Parsed("coco", records, findings.problems, folder, places.source_name(file), findings.notes())
+    return Parsed(
+        "coco", records, findings.problems, folder, places.source_name(file), findings.notes(), findings.faulty
+    )
 
 
 def _read_images(entries: list[Any], is_wild_me: bool, findings: Findings) -> _Images:
@@ -209,13 +211,15 @@ def _read_annotations(
             used.add(id(image))
             record = _read_annotation(row, entry, image, categories, findings)
             if len(findings.problems) > before:
-                continue
-            if image is None:
+                findings.set_aside(record)
+            elif image is None:
                 findings.count("annotations left out with their image, which is refused")
             elif record.source_id is not None or not findings.is_repeat_of_place(record):
                 records.append(record)
                 if record.box is None:
                     findings.count("annotations without a box: the whole image is taken")
+            else:
+                findings.set_aside(record)
     all_images = {id(image) for image in (*images.by_id.values(), *images.by_uuid.values()) if image is not None}
     findings.count("images left out, for they have no annotation", len(all_images - used))
     return records

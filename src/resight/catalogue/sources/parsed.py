@@ -26,6 +26,8 @@ class Parsed:
         source_name: The name of the source where the user gives none.
         notes: Lines for the user: what the file was taken for, what was tolerated and how often, what was not
             used.
+        faulty: The rows with a fault of which the picture is known: it is looked at as well, so that one report
+            has everything.
     """
 
     format: str
@@ -34,6 +36,7 @@ class Parsed:
     images_dir: Path
     source_name: str
     notes: list[str] = field(default_factory=list)
+    faulty: list[Record] = field(default_factory=list)
 
 
 class Findings:
@@ -41,6 +44,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.faulty: list[Record] = []
         self._remarks: list[str] = []
         self._counts: Counter[str] = Counter()
         self._unknown: Counter[tuple[str, str]] = Counter()
@@ -68,6 +72,11 @@ class Findings:
     def refuse(self, row: str, name: str, cell: object, why: str) -> None:
         """Write down one problem."""
         self.problems.append(Problem(row, name, show(cell), why))
+
+    def set_aside(self, record: Record) -> None:
+        """Keep a row that has a problem, as far as it could be read."""
+        if record.file_name:
+            self.faulty.append(record)
 
     def remark(self, line: str) -> None:
         """Write down a line that is said once."""

@@ -105,7 +105,9 @@ def read_as(format_name: str, file: Path, known: Columns, *, images: Path | None
     if note:
         findings.remark(note)
     records = _records(grid, at, findings)
-    return Parsed(format_name, records, findings.problems, folder, places.source_name(file), findings.notes())
+    return Parsed(
+        format_name, records, findings.problems, folder, places.source_name(file), findings.notes(), findings.faulty
+    )
 
 
 def match_columns(columns: Sequence[str], known: Columns) -> dict[str, list[int]]:
@@ -186,6 +188,8 @@ def _records(grid: Grid, at: Mapping[str, int], findings: Findings) -> list[Reco
                 record.source_id is None and findings.is_repeat_of_place(record)
             ):
                 records.append(record)
+            else:
+                findings.set_aside(record)
             if number % _STEP == 0:
                 running.advance(_STEP)
     return records
