@@ -161,6 +161,7 @@ def test_match_accounts_for_every_annotation(resight: Command, population: Popul
     words = ("--species", query.species, "--viewpoint", query.viewpoint, "--box", box, "--model", "r", "-k", "7")
     (answer,) = resight("match", str(query.path), *words, "--html", str(sheet), "--json")["queries"]
     assert answer["compared"] + sum(answer["excluded"].values()) == drawn.annotations
+    assert answer["boxes"] == [{"x": query.box.x, "y": query.box.y, "w": query.box.w, "h": query.box.h}]
     assert answer["excluded"].keys() == {"other side"}
     assert [candidate["rank"] for candidate in answer["candidates"]] == list(range(1, 8))
     scores = [candidate["score"] for candidate in answer["candidates"]]

@@ -22,6 +22,7 @@ from resight.catalogue.importing import Applied, Change, apply_import, source_ke
 from resight.catalogue.policy import describe
 from resight.catalogue.sources.values import Bad, parse_text
 from resight.errors import ImportRefused, InputError, ResightError
+from resight.progress import bar
 from resight.settings import SIDES, Settings, add_image_root
 from resight.settings import read as read_settings
 from resight.types import Annotation, Problem, Record
@@ -180,7 +181,7 @@ def _write(
 ) -> ImportReport:
     done = report
     try:
-        with database.writing() as (connection, revision):
+        with bar("writing the catalogue", None), database.writing() as (connection, revision):
             before = connection.execute(
                 select(schema.sources.c.path).where(schema.sources.c.name == report.source)
             ).scalar_one_or_none()

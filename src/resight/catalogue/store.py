@@ -14,6 +14,7 @@ from resight.catalogue import schema
 from resight.catalogue.photos import FoundImage
 from resight.catalogue.policy import default_policy, describe, identity_of, is_allowed
 from resight.errors import InputError, UnknownName
+from resight.progress import track
 from resight.settings import Policy, Settings
 from resight.types import Annotation, Box
 
@@ -100,7 +101,7 @@ def list_annotations(
     if wanted is not None:
         query = query.where(a.species.in_(sorted(wanted)))
     found = []
-    for row in connection.execute(query):
+    for row in track(connection.execute(query), "annotations"):
         policy = policy_of[row.species]
         encounter, known = _encounter(row)
         found.append(

@@ -85,6 +85,7 @@ class Match:
         p_new: Probability that the animal is not in the catalogue; needs a calibration.
         candidates: The nearest annotations, whatever their individual (paper §4).
         individuals: Each name among them once, by its best.
+        boxes: What was cut of each photo, by which the animals of one photo are told apart; ``None`` is all of it.
         note: What was taken from the catalogue for this query, or ``None``.
     """
 
@@ -97,6 +98,7 @@ class Match:
     p_new: float | None
     candidates: tuple[Candidate, ...]
     individuals: tuple[NamedCandidate, ...]
+    boxes: tuple[Box | None, ...]
     note: str | None = None
 
 
@@ -147,6 +149,7 @@ def find_candidates(
         None,
         candidates,
         _each_name_once(candidates),
+        tuple(box for box, _ in query.places),
         note,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from resight.errors import InputError, NotBuiltYet, UnknownName
+from resight.progress import track
 from resight.splits.frozen import (
     CLASH,
     PROTOCOLS,
@@ -72,7 +73,7 @@ def make_split(
     counts: list[SplitSpecies] = []
     warnings: list[str] = []
     sides: dict[Subset, set[str]] = {"train": set(), "test": set(), "set_aside": set()}
-    for species in sorted(usable):
+    for species in track(sorted(usable), "split", len(usable)):
         one, subsets, clashing = _split_apart(species, usable[species], seed, fraction, sides)
         unused += clashing
         if clashing:
