@@ -37,3 +37,14 @@ def test_the_bar_ends_with_the_error_that_ended_the_work(monkeypatch: pytest.Mon
         raise LookupError
     # A bar that still ran would refuse the next one.
     assert list(progress.track("ab", "letters")) == ["a", "b"]
+
+
+def test_a_bar_within_a_bar_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with progress.bar("outer", 1):
+        assert list(progress.track("abc", "inner", 3)) == ["a", "b", "c"]
+    assert "outer" in terminal.getvalue()
+    assert "inner" not in terminal.getvalue()
+    assert list(progress.track("abc", "after", 3)) == ["a", "b", "c"]
+    assert "after" in terminal.getvalue()

@@ -181,7 +181,7 @@ def _show_stats(found: Statistics) -> None:
         ("total", f"{totals.sources} sources", totals.annotations, totals.individuals, totals.identities,
          totals.encounters, tail.mean_per_individual, tail.median_per_individual, "", "")
     )  # fmt: skip
-    table(columns, rows)
+    table(columns, rows, spare=("viewpoints", "policy", "median", "mean", "encounters", "source"))
     say(
         f"species with more than 10,000 annotations: {tail.species_above_10000}; fewer than 1,000: "
         f"{tail.species_below_1000}, than 500: {tail.species_below_500}, than 250: {tail.species_below_250}"
@@ -195,6 +195,7 @@ def _show_stats(found: Statistics) -> None:
         ("species", "no individual", "no viewpoint", "no date", "no encounter", "left out by policy", "quarantined"),
         missing,
         title="annotations without",
+        spare=("quarantined", "left out by policy"),
     )
 
 
@@ -245,6 +246,7 @@ def _show_split(drawn: Split) -> None:
              s.test_individuals, s.test_individuals_seen, s.set_aside_annotations, s.unused)
             for s in drawn.species
         ],
+        spare=("train share", "set aside", "unused"),
     )  # fmt: skip
     for reason, count in drawn.left_out.items():
         say(f"{count:,} annotations not used: {reason}")

@@ -142,7 +142,8 @@ def _show_evaluation(result: Evaluation) -> None:
     m = result.macro
     rows.append(("mean of species", None, None, None, m.top1, None, m.top5, m.top10, m.top20, m.map, m.top1_seen,
                  m.top1_unseen, m.top1_excluded_as_misses))  # fmt: skip
-    table(columns, rows, title=f"model {result.model} on split {result.split}, percent")
+    spare = ("top-1 with excluded as misses", "top-10", "ids", "excluded", "top-20", "mAP", "95 %", "seen", "unseen")
+    table(columns, rows, title=f"model {result.model} on split {result.split}, percent", spare=spare)
     for warning in result.warnings:
         say(f"warning: {warning}")
 
@@ -207,6 +208,7 @@ def _show_match(answer: Match) -> None:
             (c.rank, c.individual_id or "not identified", f"{c.score:.3f}", c.viewpoint, c.encounter, c.file_name)
             for c in answer.candidates
         ],
+        spare=("encounter", "viewpoint"),
     )
     if answer.individuals:
         say("names, each by its best: " + ", ".join(f"{n.individual_id} ({n.score:.3f})" for n in answer.individuals))

@@ -37,22 +37,48 @@ def say(line: str = "") -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Write a table; numbers stand to the right, unknown values are a dash."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None, spare: Sequence[str] = ()
+) -> None:
+    """Write a table; numbers stand to the right, unknown values are a dash.
+
+    Args:
+        columns: Their names.
+        rows: Values, one a column.
+        title: Stands above.
+        spare: Columns that may go where the terminal is narrow, the first to go first; the reader is told.
+    """
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    listed = [list(row) for row in rows]
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for number, name in enumerate(columns):
-        numeric = bool(listed) and all(isinstance(row[number], int | float) or row[number] is None for row in listed)
-        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in listed:
-        drawn.add_row(*(escape(_cell(item)) for item in row))
+    values = [list(row) for row in rows]
+    cells = [[_cell(item) for item in row] for row in values]
     # Away from a terminal a table keeps its full width instead of breaking at 80 characters.
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(drawn)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    shown = _fitting(columns, cells, console.width, spare)
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for number in shown:
+        numeric = bool(values) and all(isinstance(row[number], int | float) or row[number] is None for row in values)
+        drawn.add_column(columns[number], justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(escape(row[number]) for number in shown))
+    console.print(drawn)
+    if len(shown) < len(columns):
+        left_out = ", ".join(name for number, name in enumerate(columns) if number not in shown)
+        say(f"not shown for want of room: {left_out}; a wider terminal or --json has them")
+
+
+def _fitting(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int, spare: Sequence[str]) -> list[int]:
+    """The columns that fit: spare ones go while the table is wider than the terminal."""
+    wide = [max(len(name), *(len(row[number]) for row in cells), 0) + 3 for number, name in enumerate(columns)]
+    shown = list(range(len(columns)))
+    for name in spare:
+        if sum(wide[number] for number in shown) + 1 <= width:
+            break
+        shown = [number for number in shown if columns[number] != name]
+    return shown
 
 
 def _cell(value: object) -> str:
