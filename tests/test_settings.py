@@ -186,7 +186,8 @@ def test_adding_a_root_keeps_every_comment_and_value(tmp_path: Path) -> None:
     lines = after.splitlines()
     assert [line for line in lines if line not in text.splitlines()] == [f'reserve = "{photos}"']
     assert [line for line in text.splitlines() if line not in lines] == []
-    assert lines.index("[images.roots]") < lines.index(f'reserve = "{photos}"') < lines.index("[viewpoints.policy]")
+    assert lines.index("[images.roots]") < lines.index(f'reserve = "{photos}"')
+    assert not any(line.startswith("[") for line in lines[lines.index("[images.roots]") + 1 :])
 
 
 def test_a_root_that_is_there_is_left_and_a_second_one_joins_it(tmp_path: Path) -> None:

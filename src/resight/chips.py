@@ -172,11 +172,13 @@ def make_chips(
                 read_facts(photo.content, photo.name),
                 photo.moved_to,
             )
-    _tell(failures[already:])
+    _tell(failures[already:], [image.moved_to for image in found.values() if image.moved_to is not None])
     return ChipSet(folder, keys, made, tuple(failures), tuple(found.values()))
 
 
-def _tell(failures: Sequence[Failure]) -> None:
+def _tell(failures: Sequence[Failure], moved: Sequence[tuple[str, str]]) -> None:
+    if moved:
+        logger.info("%d photos were found again in another place, such as %s", len(moved), "/".join(moved[0]))
     for failure in failures[:SHOWN_FAILURES]:
         logger.warning("no chip of %s: %s", failure.file_name, failure.message)
     if len(failures) > SHOWN_FAILURES:

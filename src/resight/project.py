@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock, Timeout
+
 from resight import settings as settings_file
 from resight.artefacts import write_json
 from resight.catalogue import intake, store
 from resight.catalogue.database import Database
 from resight.catalogue.intake import ImportOptions, ImportReport
-from resight.catalogue.policy import describe, is_allowed
+from resight.catalogue.policy import ViewpointTable, describe, is_allowed
 from resight.catalogue.sinks.csv_table import write_csv
 from resight.catalogue.statistics import Statistics, statistics
 from resight.catalogue.store import StoredSplit
 from resight.errors import InputError, NotBuiltYet, ResightError, UnknownName
+from resight.images import SUFFIXES
 from resight.progress import track
 from resight.settings import CANONICAL_VIEWPOINTS, Settings
 from resight.types import Annotation, Box
@@ -186,15 +189,20 @@ class Project:
             InputError: a taken name, an unknown split, species or recipe, an impossible setting.
             TrainingError: training cannot go on.
         """
+        from resight.training.checkpoint import read_run_config
         from resight.training.chipset import SkippedChip, TrainingSample
         from resight.training.loop import train
         from resight.training.presets import preset
+        from resight.training.recipe import Recipe
 
         run_folder = self.runs_folder / _checked_name("run", run)
-        chosen = preset(recipe or "tiny")
         overrides = dict(settings or {})
         if backbone is not None:
             overrides["backbone"] = backbone
+        if resume and recipe is None:  # a run goes on as it was started, without its settings being said again
+            chosen = Recipe.from_json(read_run_config(run_folder)["recipe"])
+        else:
+            chosen = preset(recipe or "tiny")
         chosen = chosen.with_settings(overrides)
         with self.database.reading() as connection:
             frozen = store.load_split(connection, split)
@@ -208,6 +216,8 @@ class Project:
             in_training = [a for a in in_training if frozen.species[a.annotation_id] in species]
         initial = None if init is None else self._find_model(init).load()
         chips = self._chips(in_training, chosen.image_size)
+        if in_training and not chips.keys:
+            raise self._no_photos(chips)
         left_out = [SkippedChip(f.annotation_id, f.file_name, f.message) for f in chips.failures]
         samples = [
             TrainingSample(
@@ -219,7 +229,12 @@ class Project:
             for a in in_training
             if a.annotation_id in chips.keys
         ]
-        return train(samples, chosen, run_folder, initial=initial, resume=resume, left_out=left_out)
+        run_folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(run_folder.with_name(f".{run}.lock"), timeout=0):
+                return train(samples, chosen, run_folder, initial=initial, resume=resume, left_out=left_out)
+        except Timeout:
+            raise InputError(f"run {run!r} is being trained by another process; wait for it, or name another") from None
 
     def embed(
         self, *, model: str | None = None, split: str | None = None, runtime: str = "torch", anew: bool = False
@@ -263,6 +278,7 @@ class Project:
         """
         from resight.evaluation import evaluate
 
+        _refuse_picture(per_query)
         with self.database.reading() as connection:
             frozen = store.load_split(connection, split)
             annotations = store.list_annotations(connection, self.settings)
@@ -307,10 +323,15 @@ class Project:
         from resight.matching import queries, sheet
         from resight.matching.candidates import find_candidates
 
-        if viewpoint is not None and viewpoint not in CANONICAL_VIEWPOINTS:
-            raise InputError(f"--viewpoint {viewpoint!r}: expected one of {', '.join(CANONICAL_VIEWPOINTS)}")
+        _refuse_picture(html)
+        said = viewpoint
+        viewpoint = ViewpointTable(self.settings.viewpoint_aliases).canonical(said)
+        if said is not None and viewpoint is None:
+            raise InputError(f"--viewpoint {said!r}: expected one of {', '.join(CANONICAL_VIEWPOINTS)}")
         if not images:
             raise InputError("no photo was given; name at least one")
+        if box is not None and len(images) > 1:
+            raise InputError(f"--box is of one photo, and {len(images)} were given; match each with its own box")
         with self.database.reading() as connection:
             policy_of = store.policies(connection, self.settings)
         name = queries.all_of_one_species(policy_of, species)
@@ -354,7 +375,8 @@ class Project:
         if format in SINKS_TO_COME:
             raise NotBuiltYet(f"export {format} is not built yet; there is: csv")
         if format != "csv":
-            raise UnknownName.among("export format", format, ("csv", *SINKS_TO_COME))
+            raise UnknownName.among("export format", format, ("csv",))
+        _refuse_picture(out)
         with self.database.reading() as connection:
             annotations = store.list_annotations(connection, self.settings)
             frozen = None if split is None else store.load_split(connection, split)
@@ -403,12 +425,15 @@ class Project:
             raise InputError("there is no annotation to embed; import a dataset first: resight import PATH")
         chips = self._chips(annotations, network.config.image_size)
         if not chips.keys:
-            raise InputError(
-                f"none of the {len(annotations)} photos can be used; the first: {chips.failures[0].message}; if the "
-                "photos have moved, say where under [images.roots] in resight.toml"
-            )
+            raise self._no_photos(chips)
         folder = self.folder / "embeddings" / found.name
         return embed(network, passport_for(network), chips, folder, name=found.name, anew=anew), chips
+
+    def _no_photos(self, chips: ChipSet) -> InputError:
+        return InputError(
+            f"none of the {len(chips.failures)} photos can be used; the first: {chips.failures[0].message}; if the "
+            "photos have moved, say where under [images.roots] in resight.toml"
+        )
 
     def _write_sheet(self, target: Path, entries: Sequence[Any], gallery: Sequence[Annotation], model: str) -> None:
         from resight.catalogue.photos import PhotoReader
@@ -431,6 +456,12 @@ class Project:
 
         dates = {annotation.annotation_id: annotation.taken_at or "" for annotation in gallery}
         sheet.write_sheet(target, entries, preview, model=model, project=self.folder.name, details=dates)
+
+
+def _refuse_picture(out: str | Path | None) -> None:
+    """An output never takes the place of a photo."""
+    if out is not None and Path(out).suffix.lower() in SUFFIXES:
+        raise InputError(f"{out} is named like a photo; name the file to write otherwise")
 
 
 def _on_accelerator(network: Embedder) -> Embedder:

@@ -30,9 +30,6 @@ url = "sqlite:///catalogue.db"  # relative to this file
 [model]
 # default = "my-run"            # else the newest run, else the packaged ImageNet model
 
-# Where photos lie. A photo that has moved is found again by its content below any of these.
-[images.roots]
-
 # What each species' sides mean: "separate" (left and right of one animal are never matched to each other),
 # "ignore" (every viewpoint shows the same marks), or { only = ["left"] }.
 # A species not named here is "separate" where it has annotations that are left or right.
@@ -59,6 +56,9 @@ url = "sqlite:///catalogue.db"  # relative to this file
 # Sources whose individuals bear names that hold across species (database ids, tags).
 [sources]
 # global_ids = ["tag-database"]
+
+# Where photos lie. A photo that has moved is found again by its content below any of these.
+[images.roots]
 """
 
 

@@ -401,3 +401,18 @@ def test_one_report_has_a_row_s_wrong_cells_and_its_missing_picture(project: Pro
         do_import(project, file)
     found = {(problem.row, problem.field) for problem in caught.value.report.problems}
     assert found == {("3", "date"), ("3", "file_name"), ("4", "date"), ("4", "bbox")}
+
+
+def test_photos_that_are_there_from_another_source_are_told(project: Project, tmp_path: Path) -> None:
+    file = herd(tmp_path / "herd", [row(0), row(1)])
+    assert not any("in the catalogue from source" in note for note in do_import(project, file).notes)
+    assert not any("in the catalogue from source" in note for note in do_import(project, file).notes)
+    again = do_import(project, file, source="herd corrected", dry_run=True)
+    assert any("of the 2 photos are in the catalogue from source 'herd'" in note for note in again.notes)
+
+
+def test_a_dataset_without_any_name_is_told(project: Project, tmp_path: Path) -> None:
+    rows = [{**row(n, individual=""), "Tier-ID": f"z{n}"} for n in range(2)]
+    notes = do_import(project, herd(tmp_path / "herd", rows)).notes
+    assert any("no row names an individual" in note for note in notes)
+    assert any("columns not used: Tier-ID" in note for note in notes)

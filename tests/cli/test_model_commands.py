@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from resight.cli import run
@@ -97,6 +99,45 @@ def test_a_wrong_viewpoint_is_one_line(resight: Command, population: Population)
     query = population.species[0].query
     words = ("match", str(query.path), "--species", query.species, "--viewpoint", "sideways")
     assert "sideways" in resight(*words, expect=2)
+
+
+def test_a_viewpoint_is_understood_in_any_spelling(resight: Command, population: Population) -> None:
+    query = population.species[0].query
+    words = ("match", str(query.path), "--species", query.species, "--model", "r", "--json")
+    (answer,) = resight(*words, "--viewpoint", "Left_Side")["queries"]
+    assert (answer["viewpoint"], answer["model"]) == ("left", "r")
+
+
+def test_an_output_never_takes_the_place_of_a_photo(resight: Command, population: Population, tmp_path: Path) -> None:
+    query = population.species[0].query
+    photo = tmp_path / "mine.JPG"
+    photo.write_bytes(b"a photo")
+    for words in (
+        ("match", str(query.path), "--species", query.species, "--html", str(photo)),
+        ("evaluate", "--split", "s", "--per-query", str(photo)),
+        ("export", "csv", str(photo)),
+    ):
+        assert "named like a photo" in resight(*words, expect=2)
+    assert photo.read_bytes() == b"a photo"
+
+
+def test_one_box_is_not_taken_for_several_photos(resight: Command, population: Population) -> None:
+    photo = str(population.species[0].query.path)
+    words = ("match", photo, photo, "--species", population.species[0].species, "--box", "1,1,50,50")
+    assert "--box is of one photo, and 2 were given" in resight(*words, expect=2)
+
+
+def test_a_stopped_run_goes_on_without_its_settings_being_said_again(resight: Command, project: Path) -> None:
+    resight("train", "again", "--split", "s", *QUICK, "--set", "learning_rate=0.001")
+    shutil.rmtree(project / "runs" / "again" / "model")
+    resumed = resight("train", "again", "--split", "s", "--resume", "--json")
+    recipe = json.loads((project / "runs" / "again" / "config.json").read_text(encoding="utf-8"))["recipe"]
+    assert (resumed["epochs"], recipe["learning_rate"], recipe["image_size"]) == (1, 0.001, 64)
+
+
+def test_one_run_is_trained_by_one_process_at_a_time(resight: Command, project: Path) -> None:
+    with FileLock(project / "runs" / ".busy.lock"):
+        assert "being trained by another process" in resight("train", "busy", "--split", "s", *QUICK, expect=2)
 
 
 def test_embed_makes_what_is_missing_once(resight: Command, project: Path) -> None:

@@ -70,7 +70,7 @@ def match(**changes: Any) -> Match:
         "candidates": (candidate(1, "Ayo"), candidate(2, None, viewpoint=None, encounter=None), candidate(3, "Bo")),
         "individuals": (NamedCandidate(1, "Ayo", "c1", 0.9, None), NamedCandidate(2, "Bo", "c3", 0.7, None)),
     }
-    return Match(**{"boxes": (None,), **values, **changes})
+    return Match(**{"model": "my-run", "boxes": (None,), **values, **changes})
 
 
 def page_of(tmp_path: Path, *entries: SheetEntry, **changes: Any) -> tuple[str, Page]:

@@ -150,7 +150,7 @@ def _box_problems(records: Iterable[Record], images: Mapping[str, CheckedImage])
         if image is None or record.box is None or image.width is None or image.height is None:
             continue
         box = record.box
-        share = _share_inside(box, record.theta_rad, image.width, image.height)
+        share = share_inside(box, record.theta_rad, image.width, image.height)
         if share < INSIDE_SHARE:
             yield Problem(
                 record.row,
@@ -161,7 +161,7 @@ def _box_problems(records: Iterable[Record], images: Mapping[str, CheckedImage])
             )
 
 
-def _share_inside(box: Box, theta_rad: float, width: int, height: int) -> float:
+def share_inside(box: Box, theta_rad: float, width: int, height: int) -> float:
     """The share of a box that lies inside its image; of a turned one, whether its centre does."""
     if theta_rad != 0:
         return float(0 <= box.x + box.w / 2 <= width and 0 <= box.y + box.h / 2 <= height)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +160,7 @@ def import_dataset(
         problems_file=problems_file,
         changes=(),
         unmapped_viewpoints=unmapped_viewpoints(good, settings),
-        notes=(*parsed.notes, *checked.notes),
+        notes=(*parsed.notes, *checked.notes, *_known_elsewhere(database, source, checked.images), *_nameless(good)),
         dry_run=options.dry_run,
         refused=not good or (bool(bad_rows) and not options.skip_bad),
     )
@@ -308,6 +309,27 @@ def _repeats(records: Iterable[Record]) -> list[Problem]:
         else:
             first[key] = record.row
     return problems
+
+
+def _known_elsewhere(database: Database, source: str, images: Mapping[str, CheckedImage]) -> list[str]:
+    """A line for every other source that has the same photos: a dataset under a new name would stand there twice."""
+    contents = {image.content_hash for image in images.values() if image.content_hash is not None}
+    a, i, s = schema.annotation_table.c, schema.images.c, schema.sources.c
+    query = select(s.name, i.content_hash).distinct().join(schema.annotation_table, a.source_id == s.id)
+    with database.reading() as connection:
+        rows = connection.execute(query.join(schema.images, a.image_id == i.id).where(s.name != source))
+        shared = Counter(row.name for row in rows if row.content_hash in contents)
+    return [
+        f"{count:,} of the {len(contents):,} photos are in the catalogue from source {name!r}; if this is the same "
+        f"dataset, import it with --source {name}"
+        for name, count in shared.most_common()
+    ]
+
+
+def _nameless(records: Sequence[Record]) -> list[str]:
+    if records and all(record.individual is None for record in records):
+        return ["no row names an individual; if one of the columns not used does, name it individual"]
+    return []
 
 
 def _in_order_of_rows(problem: Problem) -> list[tuple[int, str]]:

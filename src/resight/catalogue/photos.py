@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,8 +12,6 @@ from resight.artefacts import content_hash
 from resight.errors import ImageChanged, ImageError, ImageMissing, ImageUnreadable
 from resight.images import SUFFIXES, ImageFacts, read_file
 from resight.types import Annotation
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,6 @@ class PhotoReader:
                 continue  # another photo of that size, and one that cannot be it
             if content_hash(content) == annotation.content_hash:
                 relative = path.relative_to(self._roots[root]).as_posix()
-                logger.info("%s was found again as %s", annotation.file_name, path)
                 return Photo(
                     content, annotation.content_hash, annotation.file_name, path.stat().st_mtime_ns, (root, relative)
                 )

@@ -60,7 +60,11 @@ def import_(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An annotation file, or a folder of pictures.")],
     format: Annotated[
         str,
-        typer.Option("--format", help="auto, coco, csv, folders, wildlife-datasets, photos, megadetector or wildbook."),
+        typer.Option(
+            "--format",
+            help="auto, coco, csv (.xlsx too), folders or wildlife-datasets (photos, megadetector, "
+            "wildbook are to come).",
+        ),
     ] = "auto",
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="The folder that file names are below.")
@@ -202,7 +206,7 @@ def _show_stats(found: Statistics) -> None:
 def split(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the new split.")] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="paper, time or disjoint.")] = "paper",
+    protocol: Annotated[str, typer.Option("--protocol", help="paper (time and disjoint are to come).")] = "paper",
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="The draw; the same seed, the same split.")
     ] = 0,

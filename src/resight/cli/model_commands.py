@@ -9,7 +9,7 @@ import typer
 
 from resight.cli.catalogue_commands import Json, open_project
 from resight.cli.output import SHOWN_PROBLEMS, emit, say, table
-from resight.errors import InputError, NotBuiltYet
+from resight.errors import InputError, NotBuiltYet, ResightError
 
 if TYPE_CHECKING:
     from resight.evaluation import Evaluation
@@ -28,7 +28,7 @@ Model = Annotated[
 SpeciesList = Annotated[
     str | None, typer.Option("--species", metavar="A,B", help="Only these species, with commas between.")
 ]
-Rerank = Annotated[str, typer.Option("--rerank", help="none or local.")]
+Rerank = Annotated[str, typer.Option("--rerank", help="none (local is to come).")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,12 +46,13 @@ def train(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the new run.")],
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose training side is used.")],
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--recipe",
-            help="tiny; or paper with --set weights=FILE (tuned, paper-as-coded, production, finetune are to come).",
+            help="tiny (the default); or paper with --set weights=FILE (tuned, paper-as-coded, production, finetune "
+            "are to come).",
         ),
-    ] = "tiny",
+    ] = None,
     species: SpeciesList = None,
     backbone: Annotated[str | None, typer.Option("--backbone", metavar="B", help="A timm model.")] = None,
     settings: Annotated[
@@ -61,20 +62,25 @@ def train(
     init: Annotated[
         str | None, typer.Option("--init", metavar="MODEL", help="Start from this model's weights.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped, as it was started.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train one model for all the species of a split."""
-    result = open_project(context).train(
-        run,
-        split=split,
-        recipe=recipe,
-        settings=_settings(settings or []),
-        species=_names(species),
-        backbone=backbone,
-        init=init,
-        resume=resume,
-    )
+    try:
+        result = open_project(context).train(
+            run,
+            split=split,
+            recipe=recipe,
+            settings=_settings(settings or []),
+            species=_names(species),
+            backbone=backbone,
+            init=init,
+            resume=resume,
+        )
+    except KeyboardInterrupt:
+        raise ResightError(f"stopped; go on with: resight train {run} --split {split} --resume") from None
 
     def show() -> None:
         say(
@@ -195,7 +201,8 @@ def match(
 
 def _show_match(answer: Match) -> None:
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in answer.excluded.items())
-    say(f"{answer.image} ({answer.species}{', ' + answer.viewpoint if answer.viewpoint else ''})")
+    seen = f", {answer.viewpoint}" if answer.viewpoint else ""
+    say(f"{answer.image} ({answer.species}{seen}), model {answer.model}")
     say(
         f"compared with {answer.compared:,} of {answer.of:,} annotations"
         + (f"; left out: {left_out}" if left_out else "")

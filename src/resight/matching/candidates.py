@@ -79,6 +79,7 @@ class Match:
     """The answer to one query.
 
     Attributes:
+        model: The model whose vectors were compared.
         compared: How many annotations it was compared with.
         of: How many annotations of the species there are; ``compared`` and all of ``excluded`` add up to it.
         excluded: Reason → how many were left out for it.
@@ -90,6 +91,7 @@ class Match:
     """
 
     image: str
+    model: str
     species: str
     viewpoint: str | None
     compared: int
@@ -141,6 +143,7 @@ def find_candidates(
     candidates = _nearest(query, compared, embeddings.vectors[[row_of[a.annotation_id] for a in compared]], k)
     return Match(
         query.image,
+        embeddings.model,
         query.species,
         query.viewpoint,
         len(compared),

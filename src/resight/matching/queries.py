@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resight.catalogue.checking import INSIDE_SHARE, share_inside
 from resight.embedding import EmbedsChips
 from resight.errors import ImageError, InputError
 from resight.images import MAX_PIXELS, ImageFacts, cut_chip, cut_preview, inspect, read_file
@@ -79,7 +80,7 @@ def find_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotatio
         if box is not None and not _fits(box, facts):
             complaints.append(
                 f"--box {box.x:g},{box.y:g},{box.w:g},{box.h:g} does not fit {path}, which has "
-                f"{facts.width} x {facts.height} pixels; give X,Y,W,H of the animal in it"
+                f"{facts.width} x {facts.height} pixels; give X,Y,W,H of the animal, most of it inside"
             )
             continue
         photos.extend(_as_queries(path, facts.content_hash, asked, by_content.get(facts.content_hash, [])))
@@ -89,8 +90,8 @@ def find_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotatio
 
 
 def _fits(box: Box, facts: ImageFacts) -> bool:
-    overlaps = box.x < facts.width and box.y < facts.height and box.x + box.w > 0 and box.y + box.h > 0
-    return overlaps and box.w > 0 and box.h > 0 and box.w * box.h <= MAX_PIXELS
+    has_area = box.w > 0 and box.h > 0 and box.w * box.h <= MAX_PIXELS
+    return has_area and share_inside(box, 0.0, facts.width, facts.height) >= INSIDE_SHARE
 
 
 def _as_queries(path: Path, content_hash: str, asked: Asked, known: Sequence[Annotation]) -> list[QueryPhoto]:
