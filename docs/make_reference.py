@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the help texts of the commands; a test checks that the file is current."""
+"""Writes docs/cli.md and docs/formats.md from the code; a test checks that both are current."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from resight.catalogue.sources.tables import COLUMNS
 from resight.cli import run
 from resight.cli.app import NOT_BUILT
 
@@ -55,5 +56,38 @@ def reference() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+FORMATS_TEXT = """\
+# What can be imported
+
+Made from the code by `make docs`. `resight import PATH` says what it takes a path for; `--format` says it instead.
+
+| format | what it is | the individual | the encounter |
+|---|---|---|---|
+| `coco` | COCO JSON, plain or as Wild Me's software writes it | `name`, else `individual…`, `attributes`, `individual_ids` | `encounter_id` |
+| `csv` | a table, `.csv` or `.xlsx`, with MiewID's columns or plainer ones (below) | a column | a column |
+| `folders` | a folder of pictures for each individual, or one for each species with those inside | the folder | not known |
+| `wildlife-datasets` | a table with `image_id`, `identity`, `path` | `identity` | a column, else `video` where no date is known |
+
+An encounter that is not known is the individual's day where a date is known, else the annotation by itself. A cell such
+as `NA`, `none`, `____` or an empty one is not known. Dates are `YYYY-MM-DD`, with or without a time; boxes are
+`x, y, w, h` in pixels of the upright image; theta is in radians, clockwise.
+
+## Columns of a table
+
+Capitals, blanks and marks in a column's name do not matter: `Individual ID` is `individualid`. What no name here fits is
+not used, and the import says so.
+
+| what | names |
+|---|---|
+"""
+
+
+def formats() -> str:
+    """The text of docs/formats.md."""
+    rows = [f"| {what} | {', '.join(f'`{name}`' for name in names)} |" for what, names in COLUMNS.items()]
+    return FORMATS_TEXT + "\n".join(rows) + "\n"
+
+
 if __name__ == "__main__":
     TARGET.write_text(reference(), encoding="utf-8")
+    TARGET.with_name("formats.md").write_text(formats(), encoding="utf-8")

@@ -32,6 +32,7 @@ def test_the_command_line_reference_is_current(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TERMINAL_WIDTH", "100")
     written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert written == _reference_maker().reference(), "run `make docs`"
+    assert (ROOT / "docs" / "formats.md").read_text(encoding="utf-8") == _reference_maker().formats()
 
 
 def _console_lines(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,14 @@ import typer
 
 from resight.cli.catalogue_commands import Json, open_project
 from resight.cli.output import SHOWN_PROBLEMS, emit, say, table
-from resight.errors import InputError, NotBuiltYet, ResightError
+from resight.errors import InputError, NotBuiltYet
 
 if TYPE_CHECKING:
     from resight.evaluation import Evaluation
     from resight.matching.candidates import Match
     from resight.types import Box
+
+logger = logging.getLogger(__name__)
 
 Model = Annotated[
     str | None,
@@ -80,7 +83,8 @@ def train(
             resume=resume,
         )
     except KeyboardInterrupt:
-        raise ResightError(f"stopped; go on with: resight train {run} --split {split} --resume") from None
+        logger.warning("go on with: resight train %s --split %s --resume", run, split)
+        raise
 
     def show() -> None:
         say(
