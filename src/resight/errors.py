@@ -94,6 +94,18 @@ class UnknownName(InputError):
             hint = "there is none yet"
         return cls(f"no {kind} named {name!r}: {hint}" + (f"; {remedy}" if remedy else ""))
 
+    @classmethod
+    def require(cls, kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+        """Refuse the first of ``names`` that is not known; the message is that of :meth:`among`.
+
+        Raises:
+            UnknownName: naming it.
+        """
+        there = set(known)
+        for name in names:
+            if name not in there:
+                raise cls.among(kind, name, there)
+
 
 class RecipeError(InputError):
     """A training recipe with an unknown key or an impossible value."""

@@ -103,9 +103,7 @@ def evaluate(
         if subset == TEST:
             in_test[split.species[key]].append(key)
     chosen = sorted(in_test) if species is None else list(dict.fromkeys(species))
-    for name in chosen:
-        if name not in in_test:
-            raise UnknownName.among("species in the test side of the split", name, in_test)
+    UnknownName.require("species in the test side of the split", chosen, in_test)
     trained = {(split.species[key], split.identity[key]) for key, subset in split.subset.items() if subset == TRAIN}
     row_of = embeddings.row_of()
     tests = [_rank_species(split, embeddings, row_of, name, in_test[name], trained) for name in chosen]

@@ -137,8 +137,7 @@ class Project:
 
         _checked_name("split", name)
         with self.database.reading() as connection:
-            if any(entry["name"] == name for entry in store.split_names(connection)):
-                raise InputError(f"a split named {name!r} is frozen already; give the new one another name")
+            store.require_new_split(connection, name)
             found = store.list_annotations(connection, self.settings)
             policy_of = store.policies(connection, self.settings)
             revision = store.revision(connection)
@@ -210,9 +209,7 @@ class Project:
         in_training = [a for a in members if frozen.subset.get(a.annotation_id) == store.TRAIN]
         if species is not None:
             known = {frozen.species[a.annotation_id] for a in in_training}
-            for name in species:
-                if name not in known:
-                    raise UnknownName.among("species in the training side of the split", name, known)
+            UnknownName.require("species in the training side of the split", species, known)
             in_training = [a for a in in_training if frozen.species[a.annotation_id] in species]
         initial = None if init is None else self._find_model(init).load()
         chips = self._chips(in_training, chosen.image_size)
@@ -286,9 +283,7 @@ class Project:
         known = {frozen.species[a.annotation_id] for a in in_test}
         if not known:
             raise InputError(f"split {split!r} has no test annotations; freeze another one")
-        for name in species or ():
-            if name not in known:
-                raise UnknownName.among("species in the test side of the split", name, known)
+        UnknownName.require("species in the test side of the split", species or (), known)
         test = [a for a in in_test if species is None or frozen.species[a.annotation_id] in species]
         found = self._find_model(model)
         outcome, _ = self._embed(test, found, _on_accelerator(found.load()))
@@ -335,8 +330,7 @@ class Project:
         with self.database.reading() as connection:
             policy_of = store.policies(connection, self.settings)
         name = queries.all_of_one_species(policy_of, species)
-        if name not in policy_of:
-            raise UnknownName.among("species", name, policy_of)
+        UnknownName.require("species", [name], policy_of)
         absent = [str(image) for image in images if not Path(image).exists()]
         if absent:  # said before the gallery is embedded, which may take long
             raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")

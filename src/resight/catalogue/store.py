@@ -79,9 +79,7 @@ def list_annotations(
     """
     policy_of = policies(connection, settings)
     wanted = None if species is None else set(species)
-    for name in wanted or ():
-        if name not in policy_of:
-            raise UnknownName.among("species", name, policy_of)
+    UnknownName.require("species", wanted or (), policy_of)
     a, i, s = schema.annotation_table.c, schema.images.c, schema.sources.c
     n, e = schema.individuals.c, schema.encounters.c
     query = (
@@ -216,6 +214,17 @@ def quarantine_images(connection: Connection, reasons: Mapping[int, str]) -> Non
         )
 
 
+def require_new_split(connection: Connection, name: str) -> None:
+    """Refuse a name that a split bears; a split is never changed.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    table = schema.splits
+    if connection.execute(select(table.c.id).where(table.c.name == name)).first() is not None:
+        raise InputError(f"a split named {name!r} is frozen already; give the new one another name")
+
+
 def add_split(
     connection: Connection,
     *,
@@ -243,8 +252,7 @@ def add_split(
         InputError: the name is taken; a split is never changed.
     """
     table = schema.splits
-    if connection.execute(select(table.c.id).where(table.c.name == name)).first() is not None:
-        raise InputError(f"a split named {name!r} is frozen already; give the new one another name")
+    require_new_split(connection, name)
     split_id = connection.execute(
         insert(table).values(
             name=name,

@@ -61,14 +61,14 @@ class EmbedderConfig:
                 raise _wrong(name, value, "a whole number above 0")
         for name in ("mean", "std"):
             value = getattr(self, name)
-            if len(value) != 3 or not all(_is_finite(number) for number in value):
+            if len(value) != 3 or not all(is_finite_number(number) for number in value):
                 raise _wrong(name, value, "three numbers, one a channel")
         if min(self.std) <= 0:
             raise _wrong("std", self.std, "three numbers above 0")
         if self.resize != "squash":
             raise _wrong("resize", self.resize, "'squash', the only one there is")
         for name in ("pooling_p", "pooling_eps"):
-            if not _is_finite(getattr(self, name)) or getattr(self, name) <= 0:
+            if not is_finite_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise _wrong(name, getattr(self, name), "a number above 0")
         if self.licence is not None and not isinstance(self.licence, str):
             raise _wrong("licence", self.licence, "a text, or null where none is stated")
@@ -145,7 +145,8 @@ def read_config(folder: Path) -> StoredConfig:
     return StoredConfig(EmbedderConfig.from_json(values), weights_hash)
 
 
-def _is_finite(value: object) -> bool:
+def is_finite_number(value: object) -> bool:
+    """Whether a value is a number as a config may hold it: no truth value, NaN or infinity."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

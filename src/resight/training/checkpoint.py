@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,7 +11,7 @@ from typing import Any
 
 import torch
 
-from resight.artefacts import atomic_path, write_text
+from resight.artefacts import atomic_path, write_csv
 from resight.errors import ArtefactMismatch, InputError
 
 CONFIG_FILE = "config.json"
@@ -113,11 +111,8 @@ def read_checkpoint(run_dir: Path) -> tuple[Progress, dict[str, Any]] | None:
 
 def write_log(run_dir: Path, reports: Sequence[EpochReport]) -> None:
     """Write ``log.csv`` whole: a header, then a row an epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [entry.name for entry in fields(EpochReport)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(report) for report in reports)
-    write_text(run_dir / LOG_FILE, text.getvalue())
+    header = [entry.name for entry in fields(EpochReport)]
+    write_csv(run_dir / LOG_FILE, header, ([getattr(report, name) for name in header] for report in reports))
 
 
 def read_run_config(run_dir: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from resight.errors import RecipeError, UnknownName
+from resight.models.config import is_finite_number
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Augmentation:
         for entry in fields(self):
             value = getattr(self, entry.name)
             top = largest.get(entry.name, 1.0)
-            if not _is_number(value) or not 0 <= value <= top:
+            if not is_finite_number(value) or not 0 <= value <= top:
                 raise _wrong(f"augment.{entry.name}", value, f"a number from 0 to {top:g}")
 
 
@@ -265,17 +266,13 @@ def _check_type(name: str, value: object, kind: Any) -> None:
             return
         kind = next(part for part in get_args(kind) if part is not NoneType)
     if kind is float:
-        if not _is_number(value):
+        if not is_finite_number(value):
             raise _wrong(name, value, "a finite number")
     elif kind is int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise _wrong(name, value, "a whole number")
     elif kind is str and (not isinstance(value, str) or not value):
         raise _wrong(name, value, "a text that is not empty")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _wrong(name: str, value: object, expected: str) -> RecipeError:
