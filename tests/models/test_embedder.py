@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 
 from resight.errors import ArtefactMismatch, InputError, UnknownName
+from resight.models.backbone import make_backbone
 from resight.models.config import EmbedderConfig
-from resight.models.embedder import Embedder, as_feature_map, backbone_dim, make_backbone
+from resight.models.embedder import Embedder
 
 CONFIG = EmbedderConfig(
     backbone="test_resnet", dim=96, image_size=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), licence="Apache-2.0"
@@ -192,6 +194,11 @@ def edit_config(folder: Path, **changes: object) -> None:
         ({"std": [0.5, 0.5, 0]}, InputError, "three numbers above 0"),
         ({"mean": 1}, InputError, "three numbers"),
         ({"resize": "pad"}, InputError, "'squash'"),
+        ({"pooling": "max"}, InputError, "pooling 'max': expected 'gem' or 'backbone'"),
+        ({"neck": None}, InputError, "neck None: expected 'batchnorm' or 'none'"),
+        ({"output_stride": 8}, InputError, "output_stride 8: expected 32 or 16"),
+        ({"gem_levels": True}, InputError, "gem_levels True: expected 1 or 2"),
+        ({"gem_levels": 2, "pooling": "backbone"}, InputError, "1 where pooling is 'backbone'"),
         ({"weights_hash": None}, InputError, "weights_hash None"),
         ({"backbone": "resnet10x"}, UnknownName, "no timm backbone named 'resnet10x'"),
     ],
@@ -205,42 +212,93 @@ def test_a_config_that_cannot_be_used_is_refused(
         Embedder.load(tmp_path)
 
 
+def test_a_config_without_the_later_keys_means_what_it_always_did() -> None:
+    values = CONFIG.to_json()
+    later = {"pooling": "gem", "gem_levels": 1, "output_stride": 32, "neck": "batchnorm"}
+    for key, usual in later.items():
+        assert values.pop(key) == usual
+    assert EmbedderConfig.from_json(values) == CONFIG
+
+
+def test_keys_of_the_transformers_library_are_passed_over(embedder: Embedder, tmp_path: Path) -> None:
+    embedder.save(tmp_path)
+    edit_config(tmp_path, architectures=["X"], auto_map={}, model_type="x", dtype="float32", transformers_version="5")
+    assert Embedder.load(tmp_path).config == CONFIG
+
+
 def test_the_config_survives_json() -> None:
-    config = replace(CONFIG, licence=None, pooling_p=4.0)
+    config = replace(CONFIG, licence=None, pooling_p=4.0, gem_levels=2, output_stride=16, neck="none")
     assert EmbedderConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     with pytest.raises(InputError, match="lacks dim"):
         EmbedderConfig.from_json({key: value for key, value in CONFIG.to_json().items() if key != "dim"})
 
 
-@pytest.mark.parametrize(
-    ("backbone", "dim"),
-    [("test_vit", 64), ("test_vit3", 96), ("test_efficientnet", 256), ("efficientnetv2_rw_m", 2152)],
-)
-def test_dim_of_a_backbone(backbone: str, dim: int) -> None:
-    assert backbone_dim(backbone, 160) == dim
-
-
-def test_tokens_and_channels_last_maps_become_maps() -> None:
-    plain = torch.arange(24.0).view(1, 2, 3, 4)
-    bare = torch.nn.Identity()
-    assert torch.equal(as_feature_map(plain, bare, "x"), plain)
-    last = torch.nn.Identity()
-    last.output_fmt = "NHWC"
-    assert torch.equal(as_feature_map(plain.permute(0, 2, 3, 1), last, "x"), plain)
-    tokens = torch.nn.Identity()
-    tokens.num_prefix_tokens = 2
-    assert as_feature_map(torch.arange(30.0).view(1, 5, 6), tokens, "x")[0, :, 0, 0].tolist() == [
-        12,
-        13,
-        14,
-        15,
-        16,
-        17,
-    ]
-    with pytest.raises(InputError, match="expected a feature map"):
-        as_feature_map(torch.zeros(1, 5), bare, "x")
-
-
 def test_a_transformer_is_built_for_the_size_of_the_chips() -> None:
     embedder = Embedder(replace(CONFIG, backbone="test_vit", dim=64, image_size=96))
     assert embedder.embed_chips(random_chips(1, 96)).shape == (1, 64)
+
+
+def normalised(chips: np.ndarray) -> torch.Tensor:
+    pixels = torch.from_numpy(chips).permute(0, 3, 1, 2).float() / 255.0
+    return (pixels - torch.tensor(CONFIG.mean).view(1, 3, 1, 1)) / torch.tensor(CONFIG.std).view(1, 3, 1, 1)
+
+
+def channels_first(chips: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(chips).permute(0, 3, 1, 2)
+
+
+def test_forward_is_the_neck_after_pool(embedder: Embedder) -> None:
+    embedder.eval()
+    chips = channels_first(random_chips(3))
+    with torch.no_grad():
+        pooled = embedder.pool(chips)
+        assert pooled.dtype == torch.float32
+        assert torch.equal(embedder.bn(pooled), embedder(chips))
+        assert not torch.equal(pooled, embedder(chips))
+
+
+def test_two_levels_are_gem_over_each_side_by_side() -> None:
+    torch.manual_seed(0)
+    two = Embedder(replace(CONFIG, dim=192 + 96, gem_levels=2)).eval()
+    names = [name for name in two.state_dict() if name.startswith("pooling")]
+    assert names == ["pooling.levels.0.p", "pooling.levels.1.p"]
+    with torch.no_grad():
+        two.pooling.levels[0].p.fill_(2.0)
+        two.pooling.levels[1].p.fill_(5.0)
+        pixels = normalised(random_chips(2))
+        network = two.backbone
+        stem = network.maxpool(network.act1(network.bn1(network.conv1(pixels))))
+        earlier = network.layer3(network.layer2(network.layer1(stem)))
+        last = network.layer4(earlier)
+        expected = torch.cat([naive_gem(earlier, 2.0), naive_gem(last, 5.0)], dim=1)
+        assert earlier.shape[2:] == (4, 4)  # stride 16 of 64 pixels
+        assert torch.allclose(two.pool(channels_first(random_chips(2))), expected, rtol=1e-4, atol=1e-5)
+
+
+def naive_gem(features: torch.Tensor, p: float) -> torch.Tensor:
+    return features.clamp(min=1e-6).pow(p).mean(dim=(2, 3)).pow(1 / p)
+
+
+def test_an_output_stride_of_16_keeps_the_weights_and_doubles_the_map(embedder: Embedder) -> None:
+    finer = Embedder(replace(CONFIG, output_stride=16)).eval()
+    finer.load_state_dict(embedder.state_dict())  # strict: names and shapes are the same
+    pixels = normalised(random_chips(1))
+    with torch.no_grad():
+        assert embedder.backbone(pixels).shape == (1, 96, 2, 2)
+        assert finer.backbone(pixels).shape == (1, 96, 4, 4)
+    assert not np.array_equal(finer.embed_chips(random_chips(1)), embedder.embed_chips(random_chips(1)))
+
+
+def test_without_neck_and_with_timms_own_pooling_nothing_is_added(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bare = Embedder(replace(CONFIG, backbone="test_vit", dim=64, pooling="backbone", neck="none")).eval()
+    assert all(name.startswith("backbone.") for name in bare.state_dict())
+    whole = timm.create_model("test_vit", pretrained=False, num_classes=0, img_size=64).eval()
+    whole.load_state_dict({name.removeprefix("backbone."): value for name, value in bare.state_dict().items()})
+    with torch.no_grad():
+        expected = whole(normalised(random_chips(2))).numpy()
+    assert np.allclose(bare.embed_chips(random_chips(2)), expected, rtol=2e-3, atol=1e-3)
+    bare.save(tmp_path)
+    again = Embedder.load(tmp_path)
+    assert (again.config.pooling, again.config.neck) == ("backbone", "none")
+    assert np.array_equal(again.embed_chips(random_chips(2)), bare.embed_chips(random_chips(2)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resight.errors import InputError, NotBuiltYet, UnknownName
+from resight.errors import InputError, UnknownName
 from resight.models.config import EmbedderConfig
 from resight.models.embedder import Embedder
 from resight.models.library import ModelCard, default_model, find_model, list_models
@@ -31,26 +31,71 @@ def make_run(runs: Path, name: str, embedder: Embedder | None) -> Path:
     return folder
 
 
-PACKAGED_CARD = ModelCard("imagenet-lite0", "tf_efficientnet_lite0", 1280, 224, "Apache-2.0", available=True)
+PACKAGED_CARDS = tuple(
+    ModelCard(f"imagenet-lite{number}", f"tf_efficientnet_lite{number}", 1280, size, "Apache-2.0", available=True)
+    for number, size in ((0, 224), (1, 240), (2, 260))
+)
+HUB_CARDS = (
+    ModelCard(
+        "hub:BVRA/MegaDescriptor-L-384",
+        "swin_large_patch4_window12_384",
+        1536,
+        384,
+        "CC-BY-NC-4.0",
+        available=False,
+    ),
+    ModelCard("hub:conservationxlabs/miewid-msv2", "efficientnetv2_rw_m", 2152, 440, None, available=False),
+    ModelCard("hub:conservationxlabs/miewid-msv3", "efficientnetv2_rw_m", 2152, 440, None, available=False),
+)
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache, and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def test_lists_packaged_models_and_runs(tmp_path: Path, embedder: Embedder) -> None:
-    assert list_models(tmp_path / "none") == (PACKAGED_CARD,)
+    assert list_models(tmp_path / "none") == (*PACKAGED_CARDS, *HUB_CARDS)
     make_run(tmp_path, "zebra", embedder)
     make_run(tmp_path, "half", None)
     (tmp_path / "stray").mkdir()
     assert list_models(tmp_path) == (
-        PACKAGED_CARD,
+        *PACKAGED_CARDS,
         ModelCard("half", "test_resnet", None, 64, None, available=False),
         ModelCard("zebra", "test_resnet", 96, 64, None, available=True),
+        *HUB_CARDS,
     )
+
+
+def put_into_cache(cache: Path, repository: str, files: dict[str, bytes], commit: str = "c0ffee" * 6 + "abcd") -> None:
+    """Lay files out as the hub's library keeps a model."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit, encoding="utf-8")
+    snapshot = folder / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name, content in files.items():
+        (snapshot / name).write_bytes(content)
+
+
+def test_a_model_in_the_hubs_cache_is_available_and_the_network_is_not_asked(hub_cache: Path, tmp_path: Path) -> None:
+    put_into_cache(hub_cache, "conservationxlabs/miewid-msv2", {"config.json": b"{}", "model.safetensors": b"x"})
+    put_into_cache(hub_cache, "conservationxlabs/miewid-msv3", {"config.json": b"{}"})
+    assert {card.name: card.available for card in list_models(tmp_path) if card.name.startswith("hub:")} == {
+        "hub:BVRA/MegaDescriptor-L-384": False,
+        "hub:conservationxlabs/miewid-msv2": True,
+        "hub:conservationxlabs/miewid-msv3": False,
+    }
 
 
 def test_a_broken_run_is_listed_as_not_available(tmp_path: Path, embedder: Embedder) -> None:
     folder = make_run(tmp_path, "torn", embedder)
     (folder / "model" / "config.json").write_text("{", encoding="utf-8")
     (folder / "config.json").write_text("[]", encoding="utf-8")
-    assert list_models(tmp_path)[1] == ModelCard("torn", "?", None, 0, None, available=False)
+    assert list_models(tmp_path)[3] == ModelCard("torn", "?", None, 0, None, available=False)
 
 
 def test_finds_a_run_a_packaged_model_and_a_folder(tmp_path: Path, embedder: Embedder) -> None:
@@ -75,8 +120,11 @@ def test_what_cannot_be_found_says_what_to_do(tmp_path: Path, embedder: Embedder
     make_run(tmp_path, "giraffes", embedder)
     make_run(tmp_path, "half", None)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NotBuiltYet, match="hub"):
+    with pytest.raises(InputError, match=r"'conservationxlabs/miewid-msv3' cannot be had .* name their folder"):
         find_model("hub:conservationxlabs/miewid-msv3", tmp_path)
+    for name in ("hub:", "hub:miewid-msv3", "hub:a/b/c", "hub:/b"):
+        with pytest.raises(InputError, match="expected hub:OWNER/NAME"):
+            find_model(name, tmp_path)
     with pytest.raises(UnknownName, match="did you mean 'giraffes'"):
         find_model("girafes", tmp_path)
     with pytest.raises(InputError, match="has not written its model yet"):

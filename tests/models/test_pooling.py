@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resight.models.pooling import GeM
+from resight.models.pooling import GeM, GeMLevels
 
 
 def test_p_of_one_is_the_mean_and_a_large_p_nears_the_maximum() -> None:
@@ -36,3 +36,14 @@ def test_stays_float32_under_autocast_where_half_precision_would_overflow() -> N
         pooled = GeM()(features)
     assert pooled.dtype == torch.float32
     assert pooled.tolist() == [pytest.approx([50.0, 50.0], rel=1e-5)]
+
+
+def test_levels_have_an_exponent_each_and_stand_side_by_side() -> None:
+    fine = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
+    coarse = torch.tensor([[[[5.0]], [[7.0]]]])  # (1, 2, 1, 1)
+    pooling = GeMLevels(2, p=1.0)
+    with torch.no_grad():
+        pooling.levels[0].p.fill_(2.0)
+    assert pooling([fine, coarse])[0].tolist() == pytest.approx([(50 / 4) ** 0.5, 5.0, 7.0])
+    with pytest.raises(ValueError, match="shorter"):
+        pooling([fine])

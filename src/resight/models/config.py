@@ -14,8 +14,19 @@ from resight.errors import ArtefactMismatch, InputError, UnknownName
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT = "resight-embedder-1"
+# Keys by which the transformers library finds a published model's class; they say nothing to resight.
+TRANSFORMERS_KEYS = frozenset(
+    {"architectures", "auto_map", "dtype", "model_type", "torch_dtype", "transformers_version"}
+)
 
 Triple = tuple[float, float, float]
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "pooling": ("gem", "backbone"),
+    "gem_levels": (1, 2),
+    "output_stride": (32, 16),
+    "neck": ("batchnorm", "none"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,13 +35,19 @@ class EmbedderConfig:
 
     Attributes:
         backbone: Name of a timm model.
-        dim: Length of an embedding: the channels of the backbone's last feature map.
+        dim: Length of an embedding: the channels of the feature maps that are pooled.
         image_size: Side of the square chips in pixels.
         mean: Mean per channel (R, G, B) that is taken off, in units of [0, 1].
         std: Standard deviation per channel that divides, in units of [0, 1].
         resize: How a crop becomes a square: ``squash`` keeps no aspect.
         pooling_p: GeM's exponent at the start of training; the learned one is among the weights.
         pooling_eps: Smallest activation GeM sees.
+        pooling: ``gem``, or ``backbone`` for the pooling and final norm that timm's model has of its own, which has no
+            exponent.
+        gem_levels: Feature maps that GeM pools: 1 is the last; 2 is the last two (strides 16 and 32), side by side,
+            each with an exponent of its own.
+        output_stride: Pixels a position of the last feature map, 32 or 16; 16 is for convolutional backbones.
+        neck: ``batchnorm`` after the pooling, or ``none``.
         weights_source: Where the weights come from, for the reader.
         licence: Licence of the weights; ``None`` where none is stated.
     """
@@ -43,6 +60,10 @@ class EmbedderConfig:
     resize: Literal["squash"] = "squash"
     pooling_p: float = 3.0
     pooling_eps: float = 1e-6
+    pooling: Literal["gem", "backbone"] = "gem"
+    gem_levels: Literal[1, 2] = 1
+    output_stride: Literal[32, 16] = 32
+    neck: Literal["batchnorm", "none"] = "batchnorm"
     weights_source: str = "none"
     licence: str | None = None
 
@@ -67,6 +88,12 @@ class EmbedderConfig:
             raise _wrong("std", self.std, "three numbers above 0")
         if self.resize != "squash":
             raise _wrong("resize", self.resize, "'squash', the only one there is")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if isinstance(value, (bool, float)) or value not in choices:
+                raise _wrong(name, value, " or ".join(repr(choice) for choice in choices))
+        if self.pooling == "backbone" and self.gem_levels != 1:
+            raise _wrong("gem_levels", self.gem_levels, "1 where pooling is 'backbone'")
         for name in ("pooling_p", "pooling_eps"):
             if not is_finite_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise _wrong(name, getattr(self, name), "a number above 0")
@@ -125,14 +152,7 @@ def read_config(folder: Path) -> StoredConfig:
         ArtefactMismatch: the folder holds another kind of model.
     """
     path = folder / CONFIG_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}): save the model again") from None
+    values = read_config_json(folder)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise ArtefactMismatch(
@@ -142,7 +162,25 @@ def read_config(folder: Path) -> StoredConfig:
     if not isinstance(weights_hash, str):
         raise InputError(f"{path} has weights_hash {weights_hash!r}, expected a text: save the model again")
     del values["format"]
-    return StoredConfig(EmbedderConfig.from_json(values), weights_hash)
+    own = {key: value for key, value in values.items() if key not in TRANSFORMERS_KEYS}
+    return StoredConfig(EmbedderConfig.from_json(own), weights_hash)
+
+
+def read_config_json(folder: Path) -> Any:
+    """Read the ``config.json`` of a model folder of any layout.
+
+    Raises:
+        InputError: the file is missing or no JSON.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}): save the model again") from None
 
 
 def is_finite_number(value: object) -> bool:

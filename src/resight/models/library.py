@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from resight.errors import InputError, NotBuiltYet, UnknownName
+from resight.errors import InputError, UnknownName
+from resight.models import hub
 from resight.models.config import CONFIG_FILE, read_config
+from resight.models.hub import HUB_PREFIX
+from resight.models.layouts import image_size_of, weights_key
 from resight.models.packaged import IMAGENET_LITE0, PACKAGED, is_installed, load_packaged
 
 if TYPE_CHECKING:
     from resight.models.embedder import Embedder
 
 MODEL_FOLDER = "model"
-HUB_PREFIX = "hub:"
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,24 @@ class FoundModel:
     """What a name means.
 
     Attributes:
-        name: A name that is good for a folder's: the run's, the packaged model's, or the folder's with the start of
-            its weights' hash, since two folders may bear one name.
+        name: A name that is good for a folder's: the run's, the packaged model's, or the folder's or hub's with the
+            start of its weights' hash, since two folders may bear one name and a hub's model may change.
         kind: How it was found.
         folder: Where its files lie; ``None`` for a packaged model.
+        source: Where a model of the hub comes from, for the reader; else ``None``.
+        licence: The licence of a well-known hub model whose card states none; else ``None``.
     """
 
     name: str
-    kind: Literal["run", "folder", "packaged"]
+    kind: Literal["run", "folder", "packaged", "hub"]
     folder: Path | None
+    source: str | None = None
+    licence: str | None = None
 
     def image_size(self) -> int:
         """Side in pixels of the chips that the model takes."""
         if self.folder is not None:
-            return read_config(self.folder).config.image_size
+            return image_size_of(self.folder)
         return next(model.image_size for model in PACKAGED if model.name == self.name)
 
     def load(self) -> Embedder:
@@ -64,13 +70,16 @@ class FoundModel:
         """
         if self.folder is None:
             return load_packaged(self.name)
-        from resight.models.embedder import Embedder
+        from resight.models.public import load_folder
 
-        return Embedder.load(self.folder)
+        return load_folder(self.folder, source=self.source, licence=self.licence)
 
 
 def find_model(name: str, runs_dir: Path) -> FoundModel:
     """Find the model that ``name`` means: ``hub:OWNER/NAME``, a run, a packaged model, or a folder; in this order.
+
+    A model of the hub is fetched, or found in the hub's cache on this machine; ``hub:OWNER/NAME@REVISION`` asks for
+    one state of it. A folder may have resight's layout, MiewID's or timm's.
 
     Args:
         name: The MODEL of the command line.
@@ -78,11 +87,11 @@ def find_model(name: str, runs_dir: Path) -> FoundModel:
 
     Raises:
         UnknownName: nothing of that name.
-        InputError: the run has not written its model yet, or the folder holds no model.
-        NotBuiltYet: a model on a hub.
+        InputError: the run has not written its model yet, the folder holds no model, or the hub's cannot be had.
+        ArtefactMismatch: the folder's layout is not known.
     """
     if name.startswith(HUB_PREFIX):
-        raise NotBuiltYet(f"model {name!r}: models from a hub are not built yet; download it and name its folder")
+        return _of_hub(name)
     if name in _run_names(runs_dir):
         folder = runs_dir / name / MODEL_FOLDER
         if not (folder / CONFIG_FILE).is_file():
@@ -94,7 +103,7 @@ def find_model(name: str, runs_dir: Path) -> FoundModel:
         return FoundModel(name, "packaged", None)
     folder = Path(name)
     if (folder / CONFIG_FILE).is_file():
-        weights_hash = read_config(folder).weights_hash
+        weights_hash = weights_key(folder)
         resolved = folder.resolve()
         title = resolved.parent.name if resolved.name == MODEL_FOLDER else resolved.name
         return FoundModel(f"{title or MODEL_FOLDER}-{weights_hash[:8]}", "folder", resolved)
@@ -102,6 +111,25 @@ def find_model(name: str, runs_dir: Path) -> FoundModel:
         raise InputError(f"folder {name!r} is no model: it has no {CONFIG_FILE}")
     known = [card.name for card in list_models(runs_dir)]
     raise UnknownName.among("model", name, known, "'resight models' lists them")
+
+
+def _of_hub(name: str) -> FoundModel:
+    repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
+    owner, slash, title = repository.partition("/")
+    if not (owner and slash and title) or "/" in title:
+        raise InputError(f"model {name!r}: expected hub:OWNER/NAME, such as hub:{hub.KNOWN[-1].name}")
+    folder = hub.fetch(
+        repository,
+        revision=revision or None,
+        remedy=f"download its {CONFIG_FILE} and weights elsewhere, and name their folder as the model",
+    )
+    return FoundModel(
+        f"{owner}--{title}-{weights_key(folder)[:8]}",
+        "hub",
+        folder,
+        source=f"{HUB_PREFIX}{repository}@{folder.name}",  # a folder of the cache bears the name of its commit
+        licence=hub.known_licence(repository),
+    )
 
 
 def default_model(runs_dir: Path) -> FoundModel:
@@ -120,15 +148,27 @@ def default_model(runs_dir: Path) -> FoundModel:
 
 
 def list_models(runs_dir: Path) -> tuple[ModelCard, ...]:
-    """The packaged models and the runs, finished or not, in order of name within each kind.
+    """The packaged models, the runs, finished or not, and well-known models of the hub, by name within each kind.
 
-    A run whose files cannot be read is listed as not available.
+    A run whose files cannot be read is listed as not available. A model of the hub is available when it is in the
+    cache on this machine; the network is not asked.
     """
     packaged = [
         ModelCard(model.name, model.backbone, model.dim, model.image_size, model.licence, available=is_installed(model))
         for model in sorted(PACKAGED, key=lambda model: model.name)
     ]
-    return (*packaged, *(_card_of_run(name, runs_dir) for name in _run_names(runs_dir)))
+    public = [
+        ModelCard(
+            f"{HUB_PREFIX}{model.name}",
+            model.backbone,
+            model.dim,
+            model.image_size,
+            model.licence,
+            available=hub.is_cached(model.name),
+        )
+        for model in sorted(hub.KNOWN, key=lambda model: model.name)
+    ]
+    return (*packaged, *(_card_of_run(name, runs_dir) for name in _run_names(runs_dir)), *public)
 
 
 def _card_of_run(name: str, runs_dir: Path) -> ModelCard:

