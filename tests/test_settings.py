@@ -95,6 +95,30 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert settings.individual_merges == (IndividualMerge("lion", "Ayo", ("L-017",), "reserve"),)
 
 
+def test_recipes_are_read_as_they_stand(tmp_path: Path) -> None:
+    text = """
+    [recipes.night]
+    base = "tuned"
+    epochs = 40
+    use_set_aside = true
+    augment.brightness = 0.5
+    [recipes.night.augment.more]
+    deep = 1
+    [recipes."by day"]
+    base = "night"
+    """
+    assert read(written(tmp_path, text)).recipes == {
+        "night": {
+            "base": "tuned",
+            "epochs": 40,
+            "use_set_aside": True,
+            "augment": {"brightness": 0.5, "more": {"deep": 1}},
+        },
+        "by day": {"base": "night"},
+    }
+    assert read(written(tmp_path, "")).recipes == {}
+
+
 def test_an_absolute_database_stays_where_it_is(tmp_path: Path) -> None:
     settings = read(written(tmp_path, '[catalogue]\nurl = "sqlite:////data/catalogue.db"'))
     assert settings.resolved_catalogue_url == "sqlite:////data/catalogue.db"
@@ -128,6 +152,9 @@ def test_an_absolute_database_stays_where_it_is(tmp_path: Path) -> None:
         ("[[merge.species]]\ninto = 'b'", "merge.species[0].from is None; expected a list of texts"),
         ("[[merge.species]]\ninto = 'b'\nfrom = ['a']\nsource = 1", "merge.species[0].source is 1; expected text"),
         ("[merge.species]\ninto = 'b'", "merge.species is {'into': 'b'}; expected tables, each written as"),
+        ("recipes = 3", "recipes is 3; expected a table, written as [recipes]"),
+        ("[recipes]\nnight = 'tuned'", "recipes.night is 'tuned'; expected a table, written as [recipes.night]"),
+        ("[[recipes.night]]\nbase = 'tuned'", "recipes.night is [{'base': 'tuned'}]; expected a table, written as"),
         ("[merge]\nspecies = 3", "merge.species is 3; expected tables, each written as [[merge.species]]"),
         ("[merge]\nindividuals = ['Ayo']", "merge.individuals is ['Ayo']; expected tables, each written as"),
         ("[[merge.individuals]]\ninto = 'b'\nfrom = ['a']", "merge.individuals[0].species is None; expected text"),
@@ -146,6 +173,7 @@ def test_a_wrong_value_is_one_line_with_file_key_value_and_what_was_expected(
     ("text", "complaint"),
     [
         ("[catalog]\nurl = 'a'", "unknown key catalog; did you mean 'catalogue'?"),
+        ("[recipe.night]\nbase = 'tuned'", "unknown key recipe; did you mean 'recipes'?"),
         ("[catalogue]\nurll = 'a'", "unknown key catalogue.urll; did you mean 'url'?"),
         ("[model]\ndefualt = 'a'", "unknown key model.defualt; did you mean 'default'?"),
         ("[images.rots]\na = 'b'", "unknown key images.rots; did you mean 'roots'?"),

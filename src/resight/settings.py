@@ -57,6 +57,12 @@ url = "sqlite:///catalogue.db"  # relative to this file
 [sources]
 # global_ids = ["tag-database"]
 
+# Training recipes of your own: a base (tiny, tuned, paper, … or another of yours) and what differs from it.
+# [recipes.night]
+# base = "tuned"
+# epochs = 40
+# augment.brightness = 0.5
+
 # Where photos lie. A photo that has moved is found again by its content below any of these.
 [images.roots]
 """
@@ -104,6 +110,7 @@ class Settings:
     species_merges: tuple[SpeciesMerge, ...] = ()
     individual_merges: tuple[IndividualMerge, ...] = ()
     global_id_sources: frozenset[str] = frozenset()
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -179,7 +186,7 @@ def read(folder: Path) -> Settings:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     check = _Checker(file)
-    known = {"catalogue", "model", "images", "viewpoints", "merge", "sources"}
+    known = {"catalogue", "model", "images", "viewpoints", "merge", "sources", "recipes"}
     check.keys(document, known, "")
     tables = {name: check.table(document.get(name, {}), name) for name in known}
     check.keys(tables["catalogue"], {"url"}, "catalogue.")
@@ -215,6 +222,7 @@ def read(folder: Path) -> Settings:
         },
         species_merges=species_merges,
         individual_merges=individual_merges,
+        recipes={name: check.table(value, f"recipes.{name}") for name, value in tables["recipes"].items()},
         global_id_sources=frozenset(check.texts(tables["sources"].get("global_ids", []), "sources.global_ids")),
     )
 

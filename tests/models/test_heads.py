@@ -89,6 +89,38 @@ def test_the_nearest_centre_of_a_class_counts() -> None:
     assert head.cosines(torch.tensor([[0.0, 2.0]]))[0].tolist() == pytest.approx([1.0, 0.0])
 
 
+def test_classes_may_have_different_numbers_of_centres() -> None:
+    torch.manual_seed(0)
+    head = SubCenterArcFace(5, torch.tensor([0.1, 0.3, 0.5]), centres=[2, 1, 3], scale=30.0)
+    assert (head.centres, head.n_classes) == (3, 3)
+    embeddings = torch.randn(50, 5, generator=torch.Generator().manual_seed(1))
+    weight = F.normalize(head.weight.detach()).view(3, 3, 5)
+    every = torch.einsum("nd,ckd->nck", F.normalize(embeddings), weight)
+    expected = torch.stack([every[:, 0, :2].amax(1), every[:, 1, 0], every[:, 2].amax(1)], dim=1)
+    assert torch.allclose(head.cosines(embeddings), expected, atol=1e-6)
+    assert not torch.allclose(every.amax(2), expected, atol=1e-3)  # the places left empty would have counted
+
+    F.cross_entropy(head(embeddings, torch.arange(50) % 3), torch.arange(50) % 3).backward()
+    assert head.weight.grad is not None
+    learned = head.weight.grad.view(3, 3, 5).abs().sum(2) > 0
+    assert learned.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
+
+
+def test_as_many_centres_for_each_class_is_one_number_for_all() -> None:
+    listed = SubCenterArcFace(5, torch.tensor([0.1, 0.3]), centres=[2, 2], scale=30.0)
+    single = make_head([0.1, 0.3], centres=2)
+    assert listed.state_dict().keys() == single.state_dict().keys()
+    single.load_state_dict(listed.state_dict())
+    embeddings = torch.randn(6, 5)
+    assert torch.equal(listed.cosines(embeddings), single.cosines(embeddings))
+
+
+@pytest.mark.parametrize("centres", [[1], [1, 2, 3], [1, 0], [2, -1]])
+def test_centres_that_do_not_go_with_the_classes_are_refused(centres: list[int]) -> None:
+    with pytest.raises(InputError, match=rf"centres is \{centres} and .*or one a class"):
+        SubCenterArcFace(5, torch.tensor([0.2, 0.2]), centres=centres, scale=30.0)
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_gradient_is_finite_where_cosine_is_plus_or_minus_one(sign: float) -> None:
     head = make_head([0.5, 0.2], centres=1)

@@ -5,35 +5,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from resight.errors import NotBuiltYet, RecipeError, UnknownName
-from resight.training.presets import NOT_BUILT_YET, PAPER, PRESETS, TINY, preset
-from resight.training.recipe import Augmentation, Recipe, setting_types
-
-
-def test_the_paper_recipe_is_appendix_a1() -> None:
-    assert PAPER.backbone == "efficientnetv2_rw_m"
-    assert (PAPER.image_size, PAPER.batch_size, PAPER.centres, PAPER.scale) == (256, 112, 3, 51.5)
-    assert (PAPER.learning_rate_start, PAPER.learning_rate) == (1.5e-5, 1.5e-3)
-    assert (PAPER.warmup_epochs, PAPER.decay_per_epoch) == (15, 0.8)
-    assert (PAPER.margin, PAPER.margin_low, PAPER.margin_high) == ("spread", 0.2, 0.5)
-    assert (PAPER.augment.shift, PAPER.augment.zoom, PAPER.augment.rotation_deg) == (0.25, 0.2, 15)
-    assert (PAPER.optimiser, PAPER.epochs, PAPER.weight_decay) == ("adam", 30, 0)
-
-
-def test_what_the_appendix_does_not_name_is_marked() -> None:
-    assert {"optimiser", "epochs", "weight_decay", "margin_low", "augment.affine_probability"} <= set(PAPER.assumed)
-    assert not {"learning_rate", "batch_size", "scale", "centres", "margin_high", "augment.shift"} & set(PAPER.assumed)
-    assert set(PAPER.assumed) <= set(setting_types())
-    assert TINY.assumed == ()
-
-
-def test_presets_by_name() -> None:
-    assert preset("tiny") is TINY
-    for name in NOT_BUILT_YET:
-        with pytest.raises(NotBuiltYet, match=f"{name}.*not built yet"):
-            preset(name)
-    with pytest.raises(UnknownName, match="did you mean 'tiny'"):
-        preset("tinny")
+from resight.errors import RecipeError, UnknownName
+from resight.training.presets import PAPER, PRESETS, TINY
+from resight.training.recipe import Augmentation, Recipe
 
 
 @pytest.mark.parametrize("recipe", PRESETS, ids=lambda recipe: recipe.name)
@@ -56,6 +30,11 @@ def test_settings_are_read_as_their_fields_types() -> None:
             "weights": "none",
             "checkpoint_every_steps": "10",
             "loader_workers": "none",
+            "validation_share": "0.2",
+            "ema_decay": "none",
+            "use_set_aside": "True",
+            "output_stride": "16",
+            "mirror": "by-species",
             "augment.rotation_deg": "5",
         }
     )
@@ -65,6 +44,9 @@ def test_settings_are_read_as_their_fields_types() -> None:
     assert recipe.weights == "none"  # a text stays a text
     assert recipe.checkpoint_every_steps == 10
     assert recipe.loader_workers is None
+    assert (recipe.validation_share, recipe.ema_decay, recipe.use_set_aside) == (0.2, None, True)
+    assert recipe.output_stride == 16
+    assert recipe.mirror == "by-species"
     assert recipe.augment == replace(TINY.augment, rotation_deg=5.0)
     assert recipe.augment.shift == TINY.augment.shift
     assert TINY.with_settings({}) == TINY
@@ -108,6 +90,25 @@ def test_what_is_no_setting_cannot_be_set(key: str) -> None:
         ("weight_decay", "-1", "a number from 0"),
         ("checkpoint_every_steps", "0", "at least 1, or none for off"),
         ("checkpoint_every_steps", "-1", "at least 1, or none for off"),
+        ("output_stride", "8", "one of 32, 16"),
+        ("gem_levels", "3", "one of 1, 2"),
+        ("mirror", "yes", "one of off, new, same, by-species"),
+        ("sampler", "random", "one of shuffle, identities, species"),
+        ("use_set_aside", "yes", "true or false"),
+        ("compile", "1", "true or false"),
+        ("per_identity", "1", "at least 2"),
+        ("accumulate", "0", "at least 1"),
+        ("accumulate", "17", "at most half of batch_size, which is 32"),
+        ("head_only_epochs", "18", "below epochs, which is 18; set both"),
+        ("validation_share", "0", "above 0 and below 0.9, or none for off"),
+        ("validation_share", "0.95", "above 0 and below 0.9, or none for off"),
+        ("ema_decay", "1", "above 0 and below 1, or none for off"),
+        ("gradient_clip", "0", "a number above 0"),
+        ("gradient_clip", "inf", "a finite number"),
+        ("annotations_per_centre", "0", "at least 1, or none for off"),
+        ("species_weight", "-0.1", "a number from 0"),
+        ("distil_weight", "-1", "a number from 0"),
+        ("schedule_steps_per_epoch", "0", "at least 1"),
         ("augment.shift", "1.5", "a number from 0 to 1"),
         ("augment.hue", "0.6", "a number from 0 to 0.5"),
         ("backbone", "", "a text that is not empty"),

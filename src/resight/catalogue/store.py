@@ -18,7 +18,7 @@ from resight.progress import track
 from resight.settings import Policy, Settings
 from resight.types import Annotation, Box
 
-TRAIN, TEST = "train", "test"
+TRAIN, TEST, SET_ASIDE = "train", "test", "set_aside"
 
 
 @dataclass(frozen=True)

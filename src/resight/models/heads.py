@@ -95,7 +95,7 @@ class SubCenterArcFace(nn.Module):
     Args:
         dim: Length of an embedding.
         margins: (n_classes,) radians, any float type, each in [0, π).
-        centres: Centres of each class (the K of the paper).
+        centres: Centres of each class (the K of the paper), or of every class in turn.
         scale: The s of the paper.
 
     Raises:
@@ -103,22 +103,29 @@ class SubCenterArcFace(nn.Module):
     """
 
     margins: Tensor
+    absent: Tensor | None  # (n_classes, centres) bool: places that a class with fewer centres leaves empty
 
-    def __init__(self, dim: int, margins: Tensor, *, centres: int, scale: float) -> None:
+    def __init__(self, dim: int, margins: Tensor, *, centres: int | Sequence[int], scale: float) -> None:
         super().__init__()
+        of_class = [centres] * len(margins) if isinstance(centres, int) else list(centres)
         if margins.ndim != 1 or len(margins) < 2:
             raise InputError(f"margins have shape {tuple(margins.shape)}: expected one a class, two classes or more")
         possible = (margins >= 0) & (margins < math.pi)  # NaN fails both comparisons
         if not bool(possible.all()):
             raise InputError(f"a margin is {margins[~possible][0].item()}: expected radians from 0 to below π")
-        if centres < 1 or not scale > 0:
-            raise InputError(f"centres is {centres} and scale is {scale}: expected at least 1 and above 0")
-        self.centres = centres
+        if len(of_class) != len(margins) or min(of_class) < 1 or not scale > 0:
+            raise InputError(
+                f"centres is {centres} and scale is {scale}: expected at least 1 (or one a class) and above 0"
+            )
+        self.centres = max(of_class)
         self.scale = scale
-        self.weight = nn.Parameter(torch.empty(len(margins) * centres, dim, dtype=torch.float32))
+        self.weight = nn.Parameter(torch.empty(len(margins) * self.centres, dim, dtype=torch.float32))
         nn.init.xavier_uniform_(self.weight)
         # float32: a float64 margin would turn all logits into float64.
         self.register_buffer("margins", margins.detach().to(torch.float32).clone())
+        fewer = min(of_class) < self.centres
+        places = torch.arange(self.centres).unsqueeze(0) >= torch.tensor(of_class).unsqueeze(1)
+        self.register_buffer("absent", places if fewer else None, persistent=False)
 
     @property
     def n_classes(self) -> int:
@@ -136,7 +143,10 @@ class SubCenterArcFace(nn.Module):
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             all_centres = F.linear(F.normalize(embeddings.float()), F.normalize(self.weight.float()))
-            return all_centres.view(len(embeddings), -1, self.centres).amax(dim=2)
+            of_class = all_centres.view(len(embeddings), -1, self.centres)
+            if self.absent is not None:
+                of_class = of_class.masked_fill(self.absent, -2.0)  # below any cosine
+            return of_class.amax(dim=2)
 
     def add_margin(self, cosines: Tensor, labels: Tensor) -> Tensor:
         """Widen the angle to the true class and scale.

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from resight.artefacts import atomic_path, write_csv
-from resight.errors import ArtefactMismatch, InputError
+from resight.errors import ArtefactMismatch, InputError, TrainingError
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.csv"
 STATE_FILE = Path("checkpoint") / "state.pt"
-FORMAT = "resight-checkpoint-1"
+FORMAT = "resight-checkpoint-2"
 
 # Fields of a recipe that change no weight: a run may go on under others.
-FREE_FIELDS = frozenset({"name", "assumed", "checkpoint_every_steps", "loader_workers"})
+FREE_FIELDS = frozenset({"name", "assumed", "checkpoint_every_steps", "loader_workers", "compile"})
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ class EpochReport:
         head_learning_rate: Likewise, of the head.
         images: Chips trained on.
         images_per_second: Of this epoch.
-        seconds: Of this epoch, checkpoints not counted.
+        seconds: Of this epoch, checkpoints and validation not counted.
+        waiting_percent: Share of those seconds in which the network waited for chips.
+        memory_mib: The most that was in use: the accelerator's memory, else this process's.
+        validation_top1: On the photos held out, percent, the mean over species; ``None`` where there are none.
     """
 
     epoch: int
@@ -48,6 +51,9 @@ class EpochReport:
     images: int
     images_per_second: float
     seconds: float
+    waiting_percent: float
+    memory_mib: float
+    validation_top1: float | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Progress:
         correct: Chips of the epoch so far that were nearest to their own class.
         images: Chips of the epoch so far.
         seconds: Of the epoch so far.
+        waited: Those of them in which the network waited for chips.
         reports: The finished epochs.
     """
 
@@ -70,6 +77,7 @@ class Progress:
     correct: int = 0
     images: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     reports: tuple[EpochReport, ...] = ()
 
 
@@ -82,10 +90,16 @@ def write_checkpoint(run_dir: Path, progress: Progress, tensors: Mapping[str, An
         tensors: State dicts by name, as ``torch.save`` takes them.
 
     Raises:
-        OSError: the disk is full or cannot be written; the older checkpoint is what it was.
+        TrainingError: the disk is full or cannot be written; the older checkpoint is what it was.
     """
-    with atomic_path(run_dir / STATE_FILE) as temporary:
-        torch.save({"format": FORMAT, "progress": asdict(progress), **tensors}, temporary)
+    try:
+        with atomic_path(run_dir / STATE_FILE) as temporary:
+            torch.save({"format": FORMAT, "progress": asdict(progress), **tensors}, temporary)
+    except (OSError, RuntimeError) as error:  # torch wraps what the disk says in a RuntimeError
+        raise TrainingError(
+            f"the checkpoint cannot be written to {run_dir / STATE_FILE.parent} ({_first_line(error)}): make room on "
+            "the disk and go on with --resume; the checkpoint before it is whole"
+        ) from None
 
 
 def read_checkpoint(run_dir: Path) -> tuple[Progress, dict[str, Any]] | None:
@@ -100,8 +114,9 @@ def read_checkpoint(run_dir: Path) -> tuple[Progress, dict[str, Any]] | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtefactMismatch(f"{path} cannot be read ({reason}): delete {run_dir} and train again") from None
+        raise ArtefactMismatch(
+            f"{path} cannot be read ({_first_line(error)}): delete {run_dir} and train again"
+        ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ArtefactMismatch(f"{path} is no checkpoint of this version of resight: delete {run_dir} and train again")
     values = state.pop("progress")
@@ -157,9 +172,15 @@ def require_same_run(run: str, stored: Mapping[str, Any], now: Mapping[str, Any]
         )
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     recipe = {name: value for name, value in config.get("recipe", {}).items() if name not in FREE_FIELDS}
     augment = recipe.pop("augment", {})
+    if (held_out := config.get("held_out")) is not None:
+        recipe["held_out"] = held_out.get("key")
     return {
         **{f"recipe.{name}": value for name, value in recipe.items()},
         **{f"recipe.augment.{name}": value for name, value in augment.items()},

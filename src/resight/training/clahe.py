@@ -1,17 +1,16 @@
-"""Contrast-limited adaptive histogram equalisation of one chip."""
+"""Contrast-limited adaptive histogram equalisation of a batch of chips, on any device."""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 _LEVELS = 256
 
-Floats = npt.NDArray[np.float32]
 
-
-def equalise(chip: npt.NDArray[np.uint8], clip_limit: float, tiles: int = 8) -> npt.NDArray[np.uint8]:
-    """Spread the brightness of a chip within each neighbourhood, and keep its colours.
+def equalise(chips: Tensor, clip_limits: Tensor, tiles: int = 8) -> Tensor:
+    """Spread the brightness of each chip within each neighbourhood, and keep its colours.
 
     Zuiderveld 1994 ("Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV): the luma's histogram of
     each tile is clipped, the excess is spread over all levels, and each pixel is mapped by the cumulative
@@ -19,47 +18,70 @@ def equalise(chip: npt.NDArray[np.uint8], clip_limit: float, tiles: int = 8) -> 
     three channels.
 
     Args:
-        chip: (h, w, 3) uint8, RGB; each side at least ``tiles`` pixels.
-        clip_limit: Largest height of a histogram, in multiples of its mean height; at least 1.
+        chips: (n, 3, h, w) uint8, RGB; each side at least ``tiles`` pixels.
+        clip_limits: (n,) float32 on the same device. Largest height of a histogram, in multiples of its mean height;
+            at least 1.
         tiles: Tiles along each side.
 
     Returns:
-        (h, w, 3) uint8.
+        (n, 3, h, w) uint8. On the CPU the bits of a chip do not depend on the batch it is in.
     """
-    luma = (chip @ np.array([0.299, 0.587, 0.114], dtype=np.float32)).round().astype(np.uint8)
-    height, width = luma.shape
+    height, width = chips.shape[2:]
     tile_h, tile_w = -(-height // tiles), -(-width // tiles)
-    padded = np.pad(luma, ((0, tile_h * tiles - height), (0, tile_w * tiles - width)), mode="reflect")
-    blocks = padded.reshape(tiles, tile_h, tiles, tile_w).transpose(0, 2, 1, 3).reshape(tiles * tiles, -1)
-    maps = _tile_maps(blocks, clip_limit).reshape(tiles, tiles, _LEVELS)
+    images = chips.float()
+    luma = _luma(images)
+    padded = F.pad(luma, (0, tile_w * tiles - width, 0, tile_h * tiles - height), mode="reflect")
+    down, across = (torch.arange(tiles, device=chips.device).repeat_interleave(side) for side in (tile_h, tile_w))
+    counts = _histograms(padded.long() + _first_entry(down, across, tiles), tiles)
+    maps = _maps(counts, clip_limits, tile_h * tile_w).flatten(1)
 
-    upper, lower, down = _neighbours(height, tile_h, tiles)
-    left, right, across = _neighbours(width, tile_w, tiles)
-    down, across = down[:, None], across[None, :]
-    top = _mix(maps[upper[:, None], left[None, :], luma], maps[upper[:, None], right[None, :], luma], across)
-    bottom = _mix(maps[lower[:, None], left[None, :], luma], maps[lower[:, None], right[None, :], luma], across)
-    change = _mix(top, bottom, down) - luma
-    return (chip + change[:, :, None]).round().clip(0, 255).astype(np.uint8)
-
-
-def _tile_maps(blocks: npt.NDArray[np.uint8], clip_limit: float) -> Floats:
-    """New levels by tile and old level: (n_tiles, 256) float32, from blocks (n_tiles, pixels) uint8."""
-    n_tiles, pixels = blocks.shape
-    offsets = np.arange(n_tiles, dtype=np.int64)[:, None] * _LEVELS
-    counts = np.bincount((blocks + offsets).ravel(), minlength=n_tiles * _LEVELS).reshape(n_tiles, _LEVELS)
-    heights = np.minimum(counts, max(1.0, clip_limit * pixels / _LEVELS))
-    heights += (pixels - heights.sum(axis=1, keepdims=True)) / _LEVELS
-    maps: Floats = (heights.cumsum(axis=1) * ((_LEVELS - 1) / pixels)).astype(np.float32)
-    return maps
+    upper, lower, below = _neighbours(height, tile_h, tiles, chips.device)
+    left, right, beside = _neighbours(width, tile_w, tiles, chips.device)
+    levels = luma.long()
+    corners = [
+        maps.gather(1, (levels + _first_entry(row, column, tiles)).flatten(1)).view_as(luma)
+        for row in (upper, lower)
+        for column in (left, right)
+    ]
+    top, bottom = _mix(corners[0], corners[1], beside), _mix(corners[2], corners[3], beside)
+    change = _mix(top, bottom, below[:, None]).sub_(luma)
+    return images.add_(change[:, None]).round_().clamp_(0, _LEVELS - 1).to(torch.uint8)
 
 
-def _neighbours(length: int, tile: int, tiles: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
+def _luma(images: Tensor) -> Tensor:
+    """The nearest level, (n, h, w) float32: the sum is a whole number and a half, so no rounding error moves it."""
+    red, green, blue = images.unbind(dim=1)
+    return ((299.0 * red + 587.0 * green + 114.0 * blue + 500.5) / 1000.0).floor_()
+
+
+def _first_entry(row: Tensor, column: Tensor, tiles: int) -> Tensor:
+    """Where the entries of each pixel's tile begin among those of all tiles: (h, w) int64."""
+    return (row[:, None] * tiles + column) * _LEVELS
+
+
+def _histograms(entries: Tensor, tiles: int) -> Tensor:
+    """How often each level is met in each tile: (n, tiles ** 2, 256) float32, whole numbers."""
+    entries = entries.flatten(1)
+    counts = torch.zeros(len(entries), tiles * tiles * _LEVELS, device=entries.device)
+    ones = torch.ones(1, 1, device=entries.device).expand_as(entries)
+    return counts.scatter_add_(1, entries, ones).view(-1, tiles * tiles, _LEVELS)
+
+
+def _maps(counts: Tensor, clip_limits: Tensor, pixels: int) -> Tensor:
+    """New levels by tile and old level: (n, n_tiles, 256) float32."""
+    highest = (clip_limits * (pixels / _LEVELS)).clamp(min=1.0).view(-1, 1, 1)
+    rising = counts.minimum(highest).cumsum(dim=2)
+    excess = (pixels - rising[..., -1:]) / _LEVELS
+    return (rising + excess * torch.arange(1, _LEVELS + 1, device=counts.device)) * ((_LEVELS - 1) / pixels)
+
+
+def _neighbours(length: int, tile: int, tiles: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each pixel along a side: the tiles whose centres lie before and after it, and the weight of the latter."""
-    position = (np.arange(length) + 0.5) / tile - 0.5
-    before = np.floor(position).astype(np.int64)
-    weight = (position - before).astype(np.float32)
-    return before.clip(0, tiles - 1), (before + 1).clip(0, tiles - 1), weight
+    position = (torch.arange(length, device=device) + 0.5) / tile - 0.5
+    before = position.floor()
+    first = before.long()
+    return first.clamp(0, tiles - 1), (first + 1).clamp(0, tiles - 1), position - before
 
 
-def _mix(first: Floats, second: Floats, share: Floats) -> Floats:
+def _mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     return first * (1 - share) + second * share

@@ -14,7 +14,7 @@ from resight.models.config import is_finite_number
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training chip may differ from the stored one. There is no mirror image: sides differ.
+    """How far a training chip may differ from the stored one. The mirror image is the recipe's ``mirror``.
 
     Every strength is the largest; the amount is drawn evenly between minus and plus it. 0 means none.
 
@@ -73,11 +73,26 @@ class Recipe:
     Attributes:
         name: Of the preset this recipe comes from.
         backbone: Name of a timm model.
-        weights: ``imagenet`` for weights that can be installed, ``none`` for a random start, or a file.
+        weights: ``imagenet`` for published weights, ``none`` for a random start, or a file.
         image_size: Side of the chips in pixels.
+        output_stride: Of the backbone's last feature map: 32, or 16 for twice its resolution.
+        gem_levels: Feature maps that are pooled: the last one, or the last two.
         pooling_p: GeM's exponent at the start.
-        batch_size: Chips a step. A last batch of one joins the batch before it, since BatchNorm needs two.
+        batch_size: Most chips a step, over all processes; an epoch's batches are of one size, give or take one.
+        accumulate: Parts that a batch goes through the network in; BatchNorm and the loss see a part at a time.
+        sampler: ``shuffle`` takes every chip once an epoch; ``identities`` likewise, with ``per_identity`` chips of an
+            identity side by side (P×K batches); ``species`` takes as many chips, a species' share growing with the
+            square root of its size.
+        per_identity: K of ``identities``.
+        mirror: Half of the chips are mirrored: ``new`` makes the mirror image of an identity a class of its own,
+            ``same`` leaves it in its class, ``by-species`` takes ``new`` where the species' sides differ and ``same``
+            elsewhere; ``off``.
+        use_set_aside: Whether the identities that the split sets aside (too few photos to score) are trained on. What
+            comes out is not comparable with models that were not.
+        validation_share: Share of each species' training individuals that is drawn as a test side of its own and
+            scored after each epoch; ``None``: all are trained on.
         epochs: Passes over the training chips.
+        head_only_epochs: Epochs at the start in which only the neck and the head learn.
         seed: Of the weights' start, the order of the chips and the augmentation.
         optimiser: ``adamw`` (decay apart from the gradient) or ``adam``.
         learning_rate: The highest, of everything but the head.
@@ -85,12 +100,18 @@ class Recipe:
         schedule: After the warm-up, ``cosine`` falls with every step to ``learning_rate_end`` at the last one;
             ``exponential`` multiplies by ``decay_per_epoch`` every epoch. Warm-up is linear, by steps with
             ``cosine`` and by epochs with ``exponential``.
+        schedule_steps_per_epoch: Of ``exponential``: how often it moves on in an epoch. 2 is what the public code
+            does, whose warm-up of 15 is over after 7 epochs.
         learning_rate_start: At the first step.
         learning_rate_end: At the last step of ``cosine``.
         warmup_epochs: Length of the warm-up; with ``exponential`` a whole number.
         decay_per_epoch: Of ``exponential``.
         weight_decay: Of convolutions and matrices; centres, norms, biases and GeM's exponent have none.
-        centres: Centres a class (K).
+        gradient_clip: Largest norm of the gradient; a longer one is shortened to it. ``None``: none.
+        ema_decay: The model that is kept is the running average of the weights and of the BatchNorm statistics, of
+            which each step keeps this share (less at the start); ``None``: the last weights are kept.
+        centres: Centres a class (K), or the most where ``annotations_per_centre`` is set.
+        annotations_per_centre: A class has one centre for so many annotations begun; ``None``: all have ``centres``.
         scale: Of the logits (s).
         margin: ``power`` (margin_a * n ** -margin_exponent + margin_b), ``spread`` (the same power, spread from
             margin_low to margin_high over the classes) or ``absolute`` (fixed numbers); n is a class's annotations.
@@ -99,8 +120,12 @@ class Recipe:
         margin_exponent: Of ``power`` and ``spread``.
         margin_low: Of ``spread``: the largest class's, radians.
         margin_high: Of ``spread``: the smallest class's, radians.
+        species_weight: Weight of a second head that tells the species; 0: none.
+        distil_weight: Weight of the distance between the batch's cosines and the teachers'; 0 where there are none.
         augment: Strengths of augmentation; ``augment.shift`` and so on among the settings.
         precision: Of the backbone; the head is float32 always.
+        compile: Whether torch compiles the backbone, which takes minutes and pays on long runs. Changes rounding only.
+        deterministic: Whether only algorithms are used that give the same bits each time; slower on an accelerator.
         checkpoint_every_steps: A checkpoint every so many steps, besides the one at each epoch's end; ``None``: no
             others. Does not change the result.
         loader_workers: Processes that read chips where they do not fit into memory; ``None``: none. Does not change
@@ -112,20 +137,33 @@ class Recipe:
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "imagenet"
     image_size: int = 160
+    output_stride: Literal[32, 16] = 32
+    gem_levels: Literal[1, 2] = 1
     pooling_p: float = 3.0
     batch_size: int = 32
+    accumulate: int = 1
+    sampler: Literal["shuffle", "identities", "species"] = "shuffle"
+    per_identity: int = 4
+    mirror: Literal["off", "new", "same", "by-species"] = "off"
+    use_set_aside: bool = False
+    validation_share: float | None = None
     epochs: int = 20
+    head_only_epochs: int = 0
     seed: int = 0
     optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 5e-4
     head_learning_rate_factor: float = 10.0
     schedule: Literal["cosine", "exponential"] = "cosine"
+    schedule_steps_per_epoch: int = 1
     learning_rate_start: float = 1e-6
     learning_rate_end: float = 1e-6
     warmup_epochs: float = 1.0
     decay_per_epoch: float = 0.8
     weight_decay: float = 0.01
+    gradient_clip: float | None = None
+    ema_decay: float | None = None
     centres: int = 1
+    annotations_per_centre: int | None = None
     scale: float = 30.0
     margin: Literal["power", "spread", "absolute"] = "absolute"
     margin_a: float = 0.5
@@ -133,8 +171,12 @@ class Recipe:
     margin_exponent: float = 0.25
     margin_low: float = 0.2
     margin_high: float = 0.5
+    species_weight: float = 0.0
+    distil_weight: float = 0.0
     augment: Augmentation = field(default_factory=Augmentation)
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    deterministic: bool = False
     checkpoint_every_steps: int | None = None
     loader_workers: int | None = 2
     assumed: tuple[str, ...] = ()
@@ -148,18 +190,20 @@ class Recipe:
         hints = get_type_hints(type(self))
         for entry in fields(self):
             _check_type(entry.name, getattr(self, entry.name), hints[entry.name])
-        at_least = {"image_size": 32, "batch_size": 2, "epochs": 1, "seed": 0, "centres": 1}
+        at_least = {"image_size": 32, "batch_size": 2, "epochs": 1, "seed": 0, "centres": 1, "accumulate": 1,
+                    "per_identity": 2, "head_only_epochs": 0, "schedule_steps_per_epoch": 1}  # fmt: skip
         for name, smallest in at_least.items():
             if getattr(self, name) < smallest:
                 raise _wrong(name, getattr(self, name), f"at least {smallest}")
-        for name in ("checkpoint_every_steps", "loader_workers"):
+        for name in ("checkpoint_every_steps", "loader_workers", "annotations_per_centre"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise _wrong(name, value, "at least 1, or none for off")
         for name in ("pooling_p", "learning_rate", "head_learning_rate_factor", "decay_per_epoch", "scale"):
             if getattr(self, name) <= 0:
                 raise _wrong(name, getattr(self, name), "a number above 0")
-        for name in ("learning_rate_start", "learning_rate_end", "warmup_epochs", "weight_decay", "margin_exponent"):
+        for name in ("learning_rate_start", "learning_rate_end", "warmup_epochs", "weight_decay", "margin_exponent",
+                     "species_weight", "distil_weight"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise _wrong(name, getattr(self, name), "a number from 0")
         for name in ("margin_a", "margin_b", "margin_low", "margin_high"):
@@ -170,6 +214,14 @@ class Recipe:
         for name in ("learning_rate_start", "learning_rate_end"):
             if getattr(self, name) > self.learning_rate:
                 raise _wrong(name, getattr(self, name), f"at most learning_rate, which is {self.learning_rate}")
+        for name, below in (("validation_share", 0.9), ("ema_decay", 1.0), ("gradient_clip", math.inf)):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < below:
+                raise _wrong(name, value, f"a number above 0 and below {below:g}, or none for off")
+        if 2 * self.accumulate > self.batch_size:
+            raise _wrong("accumulate", self.accumulate, f"at most half of batch_size, which is {self.batch_size}")
+        if self.head_only_epochs >= self.epochs:
+            raise _wrong("head_only_epochs", self.head_only_epochs, f"below epochs, which is {self.epochs}; set both")
         if self.warmup_epochs > self.epochs:
             raise _wrong("warmup_epochs", self.warmup_epochs, f"at most epochs, which is {self.epochs}; set both")
         if self.schedule == "exponential" and self.warmup_epochs != int(self.warmup_epochs):
@@ -243,12 +295,16 @@ def _names(kind: type[Recipe] | type[Augmentation]) -> set[str]:
 
 
 def _parse(key: str, text: str, kind: Any) -> Any:
-    if get_origin(kind) is Literal:
-        return text  # checked against its choices when the recipe is built
+    if get_origin(kind) is Literal:  # checked against its choices when the recipe is built
+        return int(text) if text.strip().isdigit() else text
     if get_origin(kind) in (Union, UnionType):
         if text.strip().lower() == "none":
             return None
         kind = next(part for part in get_args(kind) if part is not NoneType)
+    if kind is bool:
+        if text.strip().lower() not in ("true", "false"):
+            raise _wrong(key, text, "true or false")
+        return text.strip().lower() == "true"
     try:
         return kind(text)
     except ValueError:
@@ -259,7 +315,7 @@ def _parse(key: str, text: str, kind: Any) -> Any:
 def _check_type(name: str, value: object, kind: Any) -> None:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise _wrong(name, value, f"one of {', '.join(get_args(kind))}")
+            raise _wrong(name, value, f"one of {', '.join(map(str, get_args(kind)))}")
         return
     if get_origin(kind) in (Union, UnionType):
         if value is None:
@@ -271,6 +327,9 @@ def _check_type(name: str, value: object, kind: Any) -> None:
     elif kind is int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise _wrong(name, value, "a whole number")
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise _wrong(name, value, "true or false")
     elif kind is str and (not isinstance(value, str) or not value):
         raise _wrong(name, value, "a text that is not empty")
 

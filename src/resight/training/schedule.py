@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from resight.models.embedder import Embedder
-from resight.models.heads import SubCenterArcFace
+from resight.training.objective import Objective
 from resight.training.recipe import Recipe
 
 
@@ -19,7 +19,8 @@ def learning_rate(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     With ``cosine``: linear from ``learning_rate_start`` at step 0 to ``learning_rate`` at the warm-up's end, then
     half a cosine down to ``learning_rate_end`` at the last step. With ``exponential``, constant within an epoch:
     linear over epochs from ``learning_rate_start`` at epoch 0 to ``learning_rate`` at epoch ``warmup_epochs``, then
-    times ``decay_per_epoch`` every epoch (MiewID, appendix A.1: 1.5e-5 to 1.5e-3 in 15 epochs, then 0.8).
+    times ``decay_per_epoch`` every epoch (MiewID, appendix A.1: 1.5e-5 to 1.5e-3 in 15 epochs, then 0.8). Where the
+    schedule moves on ``schedule_steps_per_epoch`` times an epoch, its epochs are so many times shorter.
 
     Args:
         step: Counted from 0 over the whole run.
@@ -28,7 +29,7 @@ def learning_rate(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     """
     top, start = recipe.learning_rate, recipe.learning_rate_start
     if recipe.schedule == "exponential":
-        epoch = step // steps_per_epoch
+        epoch = step // steps_per_epoch * recipe.schedule_steps_per_epoch
         if epoch < recipe.warmup_epochs:
             return start + (top - start) * epoch / recipe.warmup_epochs
         return float(top * recipe.decay_per_epoch ** (epoch - recipe.warmup_epochs))
@@ -41,7 +42,7 @@ def learning_rate(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     return end + (top - end) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-def parameter_groups(embedder: Embedder, head: SubCenterArcFace, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(embedder: Embedder, objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
     """Split the weights by decay and by learning rate.
 
     Decay pulls weights to 0, which is no neutral value for a norm's scale, a bias, GeM's exponent or a position
@@ -59,14 +60,14 @@ def parameter_groups(embedder: Embedder, head: SubCenterArcFace, recipe: Recipe)
     return [
         {"params": decayed, "weight_decay": recipe.weight_decay, "lr_factor": 1.0},
         {"params": plain, "weight_decay": 0.0, "lr_factor": 1.0},
-        {"params": [head.weight], "weight_decay": 0.0, "lr_factor": recipe.head_learning_rate_factor},
+        {"params": list(objective.parameters()), "weight_decay": 0.0, "lr_factor": recipe.head_learning_rate_factor},
     ]
 
 
-def make_optimiser(embedder: Embedder, head: SubCenterArcFace, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimiser(embedder: Embedder, objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
     """Build the optimiser; ``set_learning_rate`` sets its learning rates before each step."""
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-    return kind(parameter_groups(embedder, head, recipe), lr=recipe.learning_rate)
+    return kind(parameter_groups(embedder, objective, recipe), lr=recipe.learning_rate)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
