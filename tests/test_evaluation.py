@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,24 @@ from hypothesis import strategies as st
 from resight.catalogue.store import StoredSplit
 from resight.embedding import EmbeddingSet
 from resight.errors import InputError, UnknownName
-from resight.evaluation import Evaluation, evaluate
+from resight.evaluation import Evaluation, TrainedOn, evaluate, run_history, what_was_trained_on
+from resight.models.config import EmbedderConfig, config_text
 
 Rows = list[tuple[str, str, str, str, str]]
 """annotation_id, species, identity, encounter, subset."""
 
 
-def split_of(rows: Rows) -> StoredSplit:
+def split_of(rows: Rows, name: str = "first", seed: int = 0) -> StoredSplit:
     subset, identity, encounter, species = (
         {row[0]: row[place] for row in rows} for place in (4, 2, 3, 1)
     )  # fmt: skip
-    return StoredSplit("first", "paper", 0, 1, "2024-01-01T00:00:00+00:00", subset, identity, encounter, species, {})
+    return StoredSplit(name, "paper", seed, 1, "2024-01-01T00:00:00+00:00", subset, identity, encounter, species, {})
 
 
-def embeddings_of(vectors: dict[str, Any]) -> EmbeddingSet:
+def embeddings_of(vectors: dict[str, Any], model: str = "net") -> EmbeddingSet:
     names = tuple(sorted(vectors))
     table = np.stack([np.asarray(vectors[name], np.float16) for name in names])
-    return EmbeddingSet("net", names, names, table)
+    return EmbeddingSet(model, names, names, table)
 
 
 def drawn(seed: int, per_species: int = 30, dim: int = 6) -> tuple[Rows, dict[str, Any]]:
@@ -250,3 +252,218 @@ def test_the_document_holds_the_keys_of_the_contract() -> None:
         assert 0 <= one["top1_ci95"][0] <= one["top1"] <= one["top1_ci95"][1] <= 100
         assert one["top1"] == round(one["top1"], 2)
     assert document["macro"]["top1"] == pytest.approx(np.mean([one["top1"] for one in document["species"]]), abs=0.02)
+
+
+def worsened(vectors: dict[str, Any], seed: int, by: float = 1.0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {name: np.asarray(vector) + by * rng.normal(size=len(vector)) for name, vector in vectors.items()}
+
+
+def assert_compares(result: Evaluation, rows: Rows, new: dict[str, Any], old: dict[str, Any]) -> None:
+    """The comparison is that of two loops over the queries of which both models have vectors."""
+    assert result.against is not None
+    both = new.keys() & old.keys()
+    for one in result.against.species:
+        theirs = naive(rows, {name: old[name] for name in both}, one.species)
+        ours = naive(rows, {name: new[name] for name in both}, one.species)
+        before, after = np.array(theirs["hits"][1]), np.array(ours["hits"][1])
+        assert one.queries == len(after)
+        assert (one.top1_old, one.top1_new) == (percent(theirs["hits"][1]), percent(ours["hits"][1]))
+        assert (one.map_old, one.map_new) == (percent(theirs["ap"]), percent(ours["ap"]))
+        assert (one.only_old, one.only_new) == ((before & ~after).sum(), (after & ~before).sum())
+        assert one.difference == pytest.approx(100 * (after.mean() - before.mean()))
+        assert one.without_both_vectors == theirs["missing"]
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_comparison_is_that_of_two_loops_and_leaves_the_models_own_figures_alone(seed: int) -> None:
+    rows, old = drawn(seed, 40)
+    new = worsened(old, seed + 1)
+    alone = evaluate(split_of(rows), embeddings_of(new))
+    result = evaluate(split_of(rows), embeddings_of(new), against=embeddings_of(old, "v1"))
+    assert_compares(result, rows, new, old)
+    assert result.against is not None
+    assert result.against.model == "v1"
+    assert (result.species, result.macro, result.warnings) == (alone.species, alone.macro, ())
+    for one, own in zip(result.against.species, result.species, strict=True):
+        assert (one.queries, one.individuals, one.top1_new) == (
+            own.figures.queries, own.figures.individuals, pytest.approx(own.figures.top1),
+        )  # fmt: skip
+        assert one.map_new == pytest.approx(own.figures.map)
+    assert {key: value for key, value in result.as_json().items() if key != "against"} == alone.as_json()
+
+
+def test_only_what_both_models_have_vectors_of_is_compared() -> None:
+    rows, old = drawn(11, 40)
+    new = worsened(old, 12)
+    in_test = [row[0] for row in rows if row[4] == "test" and row[1] == "zebra"]
+    for name in in_test[:3]:
+        del old[name]
+    for name in in_test[2:4]:
+        del new[name]
+    alone = evaluate(split_of(rows), embeddings_of(new))
+    result = evaluate(split_of(rows), embeddings_of(new), against=embeddings_of(old))
+    assert_compares(result, rows, new, old)
+    assert result.species == alone.species
+    assert result.against is not None
+    assert [one.without_both_vectors for one in result.against.species] == [0, 4]
+    assert result.warnings == (*alone.warnings, "4 test annotations are left out of the comparison, since a model has "
+                               "no vector of them")  # fmt: skip
+
+
+def test_queries_that_a_model_was_trained_on_are_not_compared() -> None:
+    rows, old = drawn(13, 40)
+    new = worsened(old, 14)
+    in_test = [row[0] for row in rows if row[4] == "test" and row[1] == "lion"]
+    alone = evaluate(split_of(rows), embeddings_of(new), against=embeddings_of(old))
+    result = evaluate(
+        split_of(rows),
+        embeddings_of(new),
+        trained_on=TrainedOn(test_annotations=frozenset(in_test[:3])),
+        against=embeddings_of(old),
+        against_trained_on=TrainedOn(None, frozenset(in_test[2:6]), ("v1 met some of them",)),
+    )
+    assert result.against is not None
+    assert alone.against is not None
+    lion, zebra = result.against.species
+    assert lion.trained_on == 6
+    assert lion.queries == alone.against.species[0].queries - 6
+    assert zebra == replace(alone.against.species[1], p_holm=zebra.p_holm)
+    assert result.species == alone.species
+    assert (result.comparable, result.against.comparable) == (True, False)
+    assert result.warnings == (
+        "v1 met some of them", "6 queries are left out of the comparison, since a model was trained on their encounter",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="no query is left on which model 'net' can be compared"):
+        evaluate(
+            split_of(rows),
+            embeddings_of(new),
+            species=["lion"],
+            against=embeddings_of(old),
+            against_trained_on=TrainedOn(test_annotations=frozenset(in_test)),
+        )
+
+
+def run_of(rows: Rows, *subsets: str, species: str | None = None, **more: Any) -> dict[str, Any]:
+    """The config of a run that was trained on these sides of a split."""
+    classes = {(row[1], row[2]) for row in rows if row[4] in subsets and species in (None, row[1])}
+    listed = [{"species": one, "identity": name, "annotations": 3} for one, name in sorted(classes)]
+    return {"run": "r1", "classes": listed, **more}
+
+
+def test_a_run_on_the_split_itself_is_comparable_unless_it_used_what_was_set_aside() -> None:
+    rows, vectors = drawn(15)
+    split = split_of(rows)
+    assert what_was_trained_on(split, [], {}) == TrainedOn()
+    plain = run_of(rows, "train", split="first", split_seed=0, set_aside_used=False)
+    assert what_was_trained_on(split, [plain], {}) == TrainedOn()
+    found = what_was_trained_on(split, [run_of(rows, "train", "set_aside", split="first", set_aside_used=True)], {})
+    assert found.identities == {(row[1], row[2]) for row in rows if row[4] != "test"}
+    assert found.test_annotations == frozenset()
+    assert found.remarks == ("r1 was trained on set-aside identities, which the paper's protocol leaves out",)
+    # What was trained on decides what was seen, and the reader is told.
+    result = evaluate(split, embeddings_of(vectors), trained_on=found)
+    relabelled = [(*row[:4], "train" if row[4] == "set_aside" else row[4]) for row in rows]
+    assert_agrees(result, relabelled, vectors)
+    assert result.species != evaluate(split, embeddings_of(vectors)).species
+    assert (result.comparable, result.warnings) == (False, found.remarks)
+    assert result.as_json()["comparable"] is False
+    assert evaluate(split, embeddings_of(vectors)).as_json()["comparable"] is True
+
+
+def test_what_a_run_on_another_split_met_of_the_test_side_is_found() -> None:
+    rows: Rows = [
+        ("a1", "lion", "A", "A-mon", "test"),
+        ("a2", "lion", "A", "A-tue", "test"),
+        ("b1", "lion", "B", "B-mon", "test"),
+        ("b2", "lion", "B", "B-tue", "test"),
+        ("c1", "lion", "C", "C-mon", "train"),
+        ("z1", "zebra", "Z", "Z-mon", "test"),
+    ]
+    others: Rows = [
+        ("a1", "lion", "A", "A-mon", "train"),
+        ("b9", "lion", "B", "B-tue", "train"),  # of the encounter of b2
+        ("b1", "lion", "B", "B-mon", "test"),
+        ("a2", "lion", "A", "A-tue", "set_aside"),
+        ("z1", "zebra", "Z", "Z-mon", "train"),
+    ]
+    split, there = split_of(rows, "second"), {"first": split_of(others)}
+    lions = run_of(others, "train", species="lion", split="first", split_seed=0)
+    found = what_was_trained_on(split, [lions], there)
+    assert found.test_annotations == {"a1", "b2"}
+    assert found.identities == {("lion", "A"), ("lion", "B")}
+    [remark] = found.remarks
+    assert "r1 was trained on split 'first', not on 'second', and met 2 of its 5 test annotations" in remark
+    everything = run_of(others, "train", "set_aside", split="first", set_aside_used=True)
+    assert what_was_trained_on(split, [everything], there).test_annotations == {"a1", "a2", "b2", "z1"}
+    # The sides of a run that the model started from count as its own.
+    tuned = run_of(rows, "train", split="second", split_seed=0)
+    both = what_was_trained_on(split, [tuned, lions], there)
+    assert both.test_annotations == {"a1", "b2"}
+    assert both.identities == {("lion", "A"), ("lion", "B"), ("lion", "C")}
+    apart = what_was_trained_on(split, [run_of(others, "test", split="first")], {"first": split_of(others[2:3])})
+    assert apart.test_annotations == frozenset()
+    assert "met no encounter of its test side" in apart.remarks[0]
+
+
+def test_where_the_other_split_is_not_there_the_reader_is_warned() -> None:
+    rows, _ = drawn(16)
+    split = split_of(rows)
+    gone = what_was_trained_on(split, [run_of(rows, "train", split="old", split_seed=0)], {})
+    assert "trained on split 'old', which this catalogue does not hold" in gone.remarks[0]
+    assert "of split 'first' may have been trained on" in gone.remarks[0]
+    for name, there in (("first", {}), ("old", {"old": split_of(rows, "old", seed=1)})):
+        redrawn = what_was_trained_on(split, [run_of(rows, "train", split=name, split_seed=7)], there)
+        assert f"split {name!r}, which this catalogue does not hold as it was" in redrawn.remarks[0]
+
+
+def test_a_run_that_names_no_split_is_judged_by_its_classes() -> None:
+    rows: Rows = [
+        ("a1", "lion", "A", "A-mon", "test"),
+        ("b1", "lion", "B", "B-mon", "test"),
+        ("c1", "lion", "C", "C-mon", "test"),
+        ("a9", "lion", "A", "A-tue", "train"),
+    ]
+    split = split_of(rows)
+    assert what_was_trained_on(split, [run_of(rows, "train")], {}) == TrainedOn()
+    assert what_was_trained_on(split, [{"run": "old"}], {}) == TrainedOn()
+    found = what_was_trained_on(split, [run_of(rows[:2], "test")], {})
+    assert found.remarks[0].startswith("r1 was trained on 1 of the 2 test identities that split 'first' keeps out")
+    assert found.identities == {("lion", "A"), ("lion", "B")}
+
+
+def make_run(runs: Path, name: str, weights: str, started_from: str | None = None, **more: Any) -> Path:
+    model = runs / name / "model"
+    model.mkdir(parents=True)
+    config = EmbedderConfig(backbone="test_resnet", dim=96, image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    (model / "config.json").write_text(config_text(config, weights), encoding="utf-8")
+    values = {"run": name, "initial_weights_hash": started_from, **more}
+    (runs / name / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    return model
+
+
+def test_the_history_of_a_model_goes_through_the_runs_it_came_from(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+
+    def history(folder: Path | None) -> list[str]:
+        return [config["run"] for config in run_history(folder, runs)]
+
+    assert history(None) == []
+    assert history(tmp_path / "nowhere") == []
+    make_run(runs, "first", "aaaa")
+    second = make_run(runs, "second", "bbbb", started_from="aaaa", teachers=["first", "other", "gone"])
+    make_run(runs, "other", "cccc", started_from="unknown")
+    third = make_run(runs, "third", "dddd", started_from="bbbb")
+    assert history(third) == ["third", "second", "first", "other"]
+    assert history(second) == ["second", "first", "other"]
+    # A copy elsewhere is known by its weights; another model is not.
+    copied = make_run(tmp_path / "shelf", "copy", "bbbb").rename(tmp_path / "shelf" / "released")
+    assert history(copied) == ["second", "first", "other"]
+    assert history(make_run(tmp_path / "shelf", "alien", "eeee").rename(tmp_path / "shelf" / "strange")) == []
+    # Two runs that name each other, and files that are broken.
+    make_run(runs, "round", "ffff", started_from="ffff", teachers=["round"])
+    assert history(runs / "round" / "model") == ["round"]
+    (runs / "first" / "config.json").write_text("[]", encoding="utf-8")
+    (runs / "other" / "config.json").write_text("{", encoding="utf-8")
+    assert history(third) == ["third", "second"]

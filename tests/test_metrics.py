@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,8 +13,13 @@ from resight.errors import InputError
 from resight.metrics import (
     average_precision,
     bootstrap_interval,
+    bootstrap_means,
     excluded,
+    holm,
     macro_average,
+    percentile_interval,
+    rounded,
+    sign_flip_p,
     summarise,
     top_k,
 )
@@ -186,3 +192,64 @@ def test_input_that_does_not_fit_is_refused():
         top_k(ranking, 0)
     with pytest.raises(InputError, match="at least 1 draw"):
         bootstrap_interval(np.zeros(2), np.arange(2), draws=0)
+    with pytest.raises(InputError, match="at least 1 draw"):
+        bootstrap_means(np.zeros((2, 1)), np.arange(2), draws=0)
+    with pytest.raises(InputError, match="at least 1 draw"):
+        sign_flip_p(np.zeros(2), np.arange(2), draws=0)
+
+
+def test_resampled_means_have_the_interval_of_the_bootstrap_and_move_figures_together():
+    # Twelve identities of one query, half of them 100: binomial, the 2.5 and 97.5 % quantiles are 3 and 9 of 12.
+    values, identities = np.array([100.0, 0.0] * 6), np.arange(12)
+    means = bootstrap_means(np.stack([values, -values, 100 - values], axis=1), identities)
+    assert means.shape == (2000, 3)
+    assert percentile_interval(means[:, 0]) == (25.0, 75.0)
+    np.testing.assert_array_equal(means[:, 1], -means[:, 0])
+    np.testing.assert_allclose(means[:, 2], 100 - means[:, 0])
+    alone = bootstrap_means(values[:, None], identities)
+    np.testing.assert_array_equal(alone[:, 0], means[:, 0])
+    assert (bootstrap_means(values[:, None], identities, seed=[1, 2]) != alone).any()
+    # An identity of one query and one of three: the means of the four draws.
+    few = bootstrap_means(np.array([[100.0], [0], [0], [0]]), np.array([5, 9, 9, 9]))
+    assert set(few[:, 0]) == {100.0, 25.0, 0.0}
+    np.testing.assert_array_equal(bootstrap_means(np.array([[4.0], [6]]), np.array([3, 3]), draws=5), [[5.0]] * 5)
+
+
+def test_resampled_means_do_not_depend_on_the_order_of_the_queries():
+    rng = np.random.default_rng(0)
+    values, identities = rng.integers(-1, 2, (200, 2)) * 100.0, rng.integers(0, 30, 200)
+    order = rng.permutation(200)
+    np.testing.assert_array_equal(
+        bootstrap_means(values[order], identities[order]), bootstrap_means(values, identities)
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 6)), min_size=1, max_size=12))
+def test_the_p_value_is_that_of_all_ways_of_turning_identities_over(queries):
+    differences, identities = np.array([float(d) for d, _ in queries]), np.array([i for _, i in queries])
+    sums = [differences[identities == i].sum() for i in np.unique(identities)]
+    turns = [abs(np.dot(signs, sums)) for signs in product((-1, 1), repeat=len(sums))]
+    exact = np.mean([turned >= abs(sum(sums)) for turned in turns])
+    assert sign_flip_p(differences, identities) == pytest.approx(exact, abs=0.02)
+    assert sign_flip_p(-differences, identities) == sign_flip_p(differences, identities)
+
+
+def test_the_p_value_by_hand():
+    assert sign_flip_p(np.full(6, -100.0), np.arange(6)) == pytest.approx(2 / 64, abs=0.006)
+    assert sign_flip_p(np.full(6, -100.0), np.zeros(6, int)) == 1.0  # one identity tells nothing
+    assert sign_flip_p(np.zeros(6), np.arange(6)) == 1.0
+    assert sign_flip_p(np.full(40, 0.1), np.arange(40)) == 1 / 10_000
+
+
+def test_holm_by_hand():
+    assert holm([0.03, 0.01, 0.04]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_reports_show_two_decimals_and_no_negative_zero():
+    assert json.dumps(rounded({"a": -0.001, "b": (1.005, -2.349), "c": None, "d": 3})) == (
+        '{"a": 0.0, "b": [1.0, -2.35], "c": null, "d": 3}'
+    )
