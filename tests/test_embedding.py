@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, Event, current_thread
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,8 +15,9 @@ import pytest
 
 from resight.artefacts import Passport
 from resight.chips import ChipSet, chip_path, write_chip
-from resight.embedding import EmbedOutcome, embed, load, passport_for
+from resight.embedding import EmbedOutcome, ahead, embed, load, passport_for
 from resight.errors import ArtefactMismatch
+from resight.models.config import EmbedderConfig
 
 from .made_up import HashingModel, passport
 
@@ -32,7 +36,7 @@ def chips_of(folder: Path, names: tuple[str, ...] = NAMES, version: str = "v1") 
     return ChipSet(folder / "chips", keys, 0, (), ())
 
 
-def run(model: HashingModel, chips: ChipSet, folder: Path, **options: object) -> EmbedOutcome:
+def run(model: HashingModel, chips: ChipSet | Iterable[ChipSet], folder: Path, **options: object) -> EmbedOutcome:
     weights = str(options.pop("weights", "aaaa"))
     return embed(model, passport(weights), chips, folder, name="m", batch=3, **options)  # type: ignore[arg-type]
 
@@ -241,17 +245,34 @@ def test_loading_checks_what_it_finds(tmp_path: Path) -> None:
         load(folder, None, name="m")
 
 
+class Network:
+    weights_hash = "abcd"
+
+    def __init__(self, **changes: Any) -> None:
+        usual = EmbedderConfig(backbone="net", dim=8, image_size=256, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+        self.config = replace(usual, **changes)
+
+
 def test_the_passport_holds_all_that_changes_a_vector() -> None:
-    class Config:
-        backbone, dim, image_size, mean, std = "net", 8, 256, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
-
-    class Model:
-        config, weights_hash = Config(), "abcd"
-
-    assert passport_for(Model()).decides == {
+    assert passport_for(Network()).decides == {
         "weights_hash": "abcd", "backbone": "net", "dim": 8, "image_size": 256, "mean": [0.5, 0.5, 0.5],
         "std": [0.2, 0.2, 0.2], "embed_version": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pooling": "backbone"}, {"output_stride": 16}, {"gem_levels": 2}, {"neck": "none"}, {"pooling_eps": 0.1}],
+)
+def test_settings_that_do_not_show_in_the_weights_make_other_vectors(tmp_path: Path, change: dict[str, Any]) -> None:
+    usual, changed = passport_for(Network()), passport_for(Network(**change))
+    (name,) = change
+    with pytest.raises(ArtefactMismatch, match=rf"{name} is not stated there and .* now"):
+        usual.require_fit(changed, where=tmp_path, remedy="make them anew")
+
+
+def test_who_gave_the_weights_and_under_which_licence_changes_no_vector() -> None:
+    assert passport_for(Network(licence="MIT", weights_source="here")) == passport_for(Network())
 
 
 def test_two_threads_that_embed_at_once_leave_every_vector_with_its_annotation(tmp_path: Path) -> None:
@@ -275,3 +296,97 @@ def test_a_vector_of_an_annotation_that_has_no_chip_any_more_does_not_count(tmp_
     fewer = replace(chips, keys={name: chips.keys[name] for name in rest})
     assert set(run(HashingModel(), fewer, folder).embeddings.row_of()) == set(rest)
     assert gone in run(HashingModel(), chips, folder).embeddings.row_of()
+
+
+def test_sets_of_chips_one_after_the_other_end_like_one_set(tmp_path: Path) -> None:
+    chips = chips_of(tmp_path)
+    straight = run(HashingModel(), chips, tmp_path / "embeddings" / "straight").embeddings
+    parts = [replace(chips, keys={n: chips.keys[n] for n in names}) for names in (NAMES[6:], NAMES[:2], (), NAMES[2:6])]
+    model = HashingModel()
+    outcome = run(model, iter(parts), tmp_path / "embeddings" / "m")
+    assert (outcome.embedded, outcome.reused, model.batches) == (10, 0, [3, 1, 2, 3, 1])
+    assert outcome.embeddings.row_of() == straight.row_of()
+    assert np.array_equal(outcome.embeddings.vectors, straight.vectors)
+    again = run(HashingModel(), iter(parts), tmp_path / "embeddings" / "m")
+    assert (again.embedded, again.reused, again.embeddings.row_of()) == (0, 10, straight.row_of())
+
+
+def test_vectors_to_be_replaced_stay_until_the_new_ones_are_there(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+    run(HashingModel(), chips, folder)
+    before = (folder / "vectors.npy").read_bytes()
+
+    def broken() -> Iterator[ChipSet]:
+        raise RuntimeError("no photo can be used")
+        yield chips
+
+    with pytest.raises(RuntimeError, match="no photo"):
+        run(HashingModel(), broken(), folder, weights="bbbb", anew=True)
+    with pytest.raises(RuntimeError, match="the power went"):
+        run(HashingModel(fail_in_batch=2), chips, folder, weights="bbbb", anew=True)
+    assert (folder / "vectors.npy").read_bytes() == before
+    assert run(HashingModel(), chips, folder).reused == 10
+
+
+def test_the_passport_records_everything_that_made_a_vector_of_the_set(tmp_path: Path) -> None:
+    chips, folder = chips_of(tmp_path), tmp_path / "m"
+
+    def makers() -> list[str]:
+        return Passport.read(folder / "passport.json").recorded["made_by"]
+
+    run(HashingModel(), chips_of(tmp_path, NAMES[:4]), folder, made_by=lambda: "torch float32")
+    assert makers() == ["torch float32"]
+    run(HashingModel(), chips, folder, made_by=lambda: "openvino float32")
+    assert makers() == ["openvino float32", "torch float32"]
+    run(HashingModel(), chips, folder, made_by=lambda: "onnx float32")  # makes nothing
+    assert makers() == ["openvino float32", "torch float32"]
+    run(HashingModel(), chips, folder, anew=True, made_by=lambda: "onnx float32")
+    assert makers() == ["onnx float32"]
+
+
+def test_what_is_made_ahead_comes_in_order_and_while_the_caller_works() -> None:
+    met = Barrier(2, timeout=20)
+
+    def items() -> Iterator[tuple[int, str]]:
+        for number in range(4):
+            if number == 2:
+                met.wait()  # passes only if the caller is at work at the same time
+            yield number, current_thread().name
+
+    found = []
+    for number, thread in ahead(items(), 2):
+        if number == 1:
+            met.wait()
+        found.append(number)
+        assert thread != current_thread().name
+    assert found == [0, 1, 2, 3]
+    assert list(ahead([], 3)) == []
+
+
+def test_no_more_is_made_ahead_than_was_asked_for_and_nothing_after_the_caller_left() -> None:
+    made: list[int] = []
+    third = Event()
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            if number == 2:
+                third.set()
+            yield number
+
+    walk = ahead(items(), 2)
+    assert next(walk) == 0
+    assert third.wait(20)
+    walk.close()
+    assert len(made) <= 3
+
+
+def test_what_making_an_item_raises_reaches_the_caller_in_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("the second")
+
+    walk = ahead(items(), 2)
+    assert next(walk) == 1
+    with pytest.raises(ValueError, match="the second"):
+        next(walk)

@@ -11,11 +11,15 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextvars import copy_context
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -25,18 +29,24 @@ from resight import progress
 from resight.artefacts import Passport
 from resight.chips import ChipSet
 from resight.errors import ArtefactMismatch, ResightError
+from resight.models.config import EmbedderConfig
 from resight.models.memory import freed_memory_kept
 
 logger = logging.getLogger(__name__)
 
 EMBED_VERSION = 1  # raise it whenever the same chip and weights would give other numbers
 BATCH = 32
+READ_AHEAD = 2  # batches of chips that are read while the network works
 WAIT_SECONDS = 3600
+_SHAPING = ("pooling", "pooling_eps", "gem_levels", "output_stride", "neck")  # none of them shows in the weights
 VECTORS, ROWS, PASSPORT = "vectors.npy", "annotations.parquet", "passport.json"
 
 
+Item = TypeVar("Item")
+
+
 class EmbedsChips(Protocol):
-    """What is asked of a model here; :class:`resight.models.embedder.Embedder` is one."""
+    """What is asked of a model here; every :class:`resight.models.runtimes.Runtime` is one."""
 
     def embed_chips(self, chips: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Turn (n, size, size, 3) uint8 RGB chips into (n, dim) float16 vectors."""
@@ -69,7 +79,10 @@ class EmbeddingSet:
 
 @dataclass(frozen=True)
 class EmbedOutcome:
-    """What ``embed`` did: vectors made now, vectors that were there, and the speed of making."""
+    """What ``embed`` did: vectors made now, vectors that were there, and the speed of making.
+
+    The speed counts what it took to have the chips as well, where they were cut on the way.
+    """
 
     embeddings: EmbeddingSet
     embedded: int
@@ -80,10 +93,16 @@ class EmbedOutcome:
 def passport_for(model: Any) -> Passport:
     """What decides the vectors of a model: its weights, its preprocessing, and the algorithm's version.
 
+    What runs the network, and in which precision, does not decide: every way is compared with the network in float32
+    before it is used.
+
     Args:
-        model: An :class:`resight.models.embedder.Embedder`.
+        model: An :class:`resight.models.embedder.Embedder`, or a :class:`resight.models.runtimes.Runtime`.
     """
     config = model.config
+    usual = {field.name: field.default for field in fields(EmbedderConfig)}
+    # Named only where they are not as usual, so that vectors from before they were settings still fit.
+    unusual = {name: getattr(config, name) for name in _SHAPING if getattr(config, name) != usual[name]}
     return Passport(
         "embeddings",
         {
@@ -94,6 +113,7 @@ def passport_for(model: Any) -> Passport:
             "mean": list(config.mean),
             "std": list(config.std),
             "embed_version": EMBED_VERSION,
+            **unusual,
         },
     )
 
@@ -101,31 +121,60 @@ def passport_for(model: Any) -> Passport:
 def embed(
     model: EmbedsChips,
     passport: Passport,
-    chips: ChipSet,
+    chips: ChipSet | Iterable[ChipSet],
     folder: Path,
     *,
     name: str,
     anew: bool = False,
     batch: int = BATCH,
+    made_by: Callable[[], str] | None = None,
 ) -> EmbedOutcome:
     """Make the vectors that are not there yet.
 
     Args:
         model: The network.
         passport: From :func:`passport_for`.
-        chips: Whose vectors are wanted; vectors of other annotations stay.
+        chips: Whose vectors are wanted; vectors of other annotations stay. Several sets are taken one after the
+            other, so that chips may still be cut while the network works on those before.
         folder: ``embeddings/MODEL``.
         name: The model's name.
         anew: Replace vectors of another model or preprocessing instead of refusing.
         batch: Chips a pass through the network.
+        made_by: Gives, when the vectors are written, what made them; the passport records it.
 
     Raises:
         ArtefactMismatch: the folder holds vectors that were made from something else.
         ResightError: another process has been embedding with the model for over an hour.
     """
+    sets = [chips] if isinstance(chips, ChipSet) else chips
     with _alone(folder, name):
-        outcome = _embed(model, passport, chips, folder, name=name, anew=anew, batch=batch)
-    return replace(outcome, embeddings=replace(outcome.embeddings, current=dict(chips.keys)))
+        return _Embedding(model, passport, folder, name=name, anew=anew, batch=batch, made_by=made_by).run(sets)
+
+
+def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+    """Yield ``items`` in order, which one thread makes while the caller works on those before.
+
+    Args:
+        items: Any number of them; what making them raises reaches the caller in its place.
+        depth: How many may wait.
+    """
+    remaining = iter(items)
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[list[Item]]] = deque()
+
+        def ask() -> None:
+            # In the caller's context, so that a progress bar in the thread knows of the one around it.
+            waiting.append(thread.submit(copy_context().run, lambda: list(islice(remaining, 1))))
+
+        try:
+            for _ in range(depth):
+                ask()
+            while made := waiting.popleft().result():
+                ask()
+                yield made[0]
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @contextmanager
@@ -147,36 +196,83 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _embed(
-    model: EmbedsChips, passport: Passport, chips: ChipSet, folder: Path, *, name: str, anew: bool, batch: int
-) -> EmbedOutcome:
-    _finish_swap(folder)
-    if anew and folder.exists():
-        shutil.rmtree(folder)
-    existing = load(folder, passport, name=name) if (folder / PASSPORT).is_file() else None
-    kept = {} if existing is None else dict(zip(existing.annotation_ids, existing.chip_keys, strict=True))
-    wanted = [annotation_id for annotation_id, key in sorted(chips.keys.items()) if kept.get(annotation_id) != key]
-    reused = len(chips.keys) - len(wanted)
-    if not wanted and existing is not None:
-        return EmbedOutcome(existing, 0, reused, None)
-    pending = _Pending(folder.with_name(f".{folder.name}.pending"), passport)
-    done = pending.keys()
-    to_embed = [annotation_id for annotation_id in wanted if done.get(annotation_id) != chips.keys[annotation_id]]
-    if len(to_embed) < len(wanted):
-        logger.info("%d vectors are there from a run that was stopped", len(wanted) - len(to_embed))
-    started = time.perf_counter()
-    with progress.bar("embed", len(to_embed)) as running, freed_memory_kept():
-        for start in range(0, len(to_embed), batch):
-            names = to_embed[start : start + batch]
-            pending.append([(n, chips.keys[n]) for n in names], model.embed_chips(chips.load(names)))
-            running.advance(len(names))
-    seconds = time.perf_counter() - started
-    # What a stopped run made of annotations that are not asked for now is kept as well.
-    others = {n: key for n, key in done.items() if n not in chips.keys}
-    embeddings = _merge(folder, passport, name, existing, pending, others | {n: chips.keys[n] for n in wanted})
-    pending.remove()
-    speed = round(len(to_embed) / seconds, 1) if to_embed else None
-    return EmbedOutcome(embeddings, len(to_embed), reused + len(wanted) - len(to_embed), speed)
+class _Embedding:
+    """One run of :func:`embed`, while no other process writes to the folder."""
+
+    def __init__(
+        self,
+        model: EmbedsChips,
+        passport: Passport,
+        folder: Path,
+        *,
+        name: str,
+        anew: bool,
+        batch: int,
+        made_by: Callable[[], str] | None,
+    ) -> None:
+        self._model, self._passport, self._folder, self._name = model, passport, folder, name
+        self._batch, self._made_by = batch, made_by
+        _finish_swap(folder)
+        # What is there stays until the new files take its place, even where it is not to be used.
+        there = load(folder, passport, name=name) if not anew and (folder / PASSPORT).is_file() else None
+        self._existing = there
+        self._kept = {} if there is None else dict(zip(there.annotation_ids, there.chip_keys, strict=True))
+        self._pending: _Pending | None = None
+        self._embedded = 0
+
+    def run(self, sets: Iterable[ChipSet]) -> EmbedOutcome:
+        current: dict[str, str] = {}
+        wanted: dict[str, str] = {}
+        started = time.perf_counter()
+        for chips in sets:
+            current.update(chips.keys)
+            lacking = {n: key for n, key in sorted(chips.keys.items()) if self._kept.get(n) != key}
+            wanted.update(lacking)
+            if lacking:
+                self._make(lacking, chips)
+        seconds = time.perf_counter() - started
+        embeddings = self._existing if self._existing is not None and not wanted else self._merged(wanted, current)
+        return EmbedOutcome(
+            replace(embeddings, current=current),
+            self._embedded,
+            len(current) - self._embedded,
+            round(self._embedded / seconds, 1) if self._embedded else None,
+        )
+
+    def _make(self, lacking: Mapping[str, str], chips: ChipSet) -> None:
+        pending = self._open_pending()
+        done = pending.keys()
+        names = [name for name, key in lacking.items() if done.get(name) != key]
+        if len(names) < len(lacking):
+            logger.info("%d vectors are there from a run that was stopped", len(lacking) - len(names))
+        batches = (names[start : start + self._batch] for start in range(0, len(names), self._batch))
+        with progress.bar("embed", len(names)) as running, freed_memory_kept():
+            for batch, pixels in ahead(((batch, chips.load(batch)) for batch in batches), READ_AHEAD):
+                pending.append([(n, lacking[n]) for n in batch], self._model.embed_chips(pixels))
+                self._embedded += len(batch)
+                running.advance(len(batch))
+
+    def _open_pending(self) -> _Pending:
+        if self._pending is None:
+            self._pending = _Pending(self._folder.with_name(f".{self._folder.name}.pending"), self._passport)
+        return self._pending
+
+    def _merged(self, wanted: Mapping[str, str], current: Mapping[str, str]) -> EmbeddingSet:
+        pending = self._open_pending()
+        # What a stopped run made of annotations that are not asked for now is kept as well.
+        others = {n: key for n, key in pending.keys().items() if n not in current}
+        passport = self._recorded()
+        embeddings = _merge(self._folder, passport, self._name, self._existing, pending, {**others, **wanted})
+        pending.remove()
+        return embeddings
+
+    def _recorded(self) -> Passport:
+        """The passport with everything that ever made a vector of the set."""
+        if self._made_by is None:
+            return self._passport
+        before = Passport.read(self._folder / PASSPORT).recorded if self._existing is not None else {}
+        makers = {*before.get("made_by", ()), *([self._made_by()] if self._embedded else ())}
+        return replace(self._passport, recorded={**self._passport.recorded, "made_by": sorted(makers)})
 
 
 def load(folder: Path, expected: Passport | None, *, name: str) -> EmbeddingSet:

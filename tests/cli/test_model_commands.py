@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from resight.cli import run
@@ -58,28 +56,14 @@ def resight(project: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     return command
 
 
-def test_train_says_what_the_contract_names_and_refuses_a_taken_name(resight: Command) -> None:
-    result = resight("train", "json-run", "--split", "s", *QUICK, "--species", "demo_bandbuck", "--json")
-    assert {"run", "model", "epochs", "train_images_per_second", "final_loss"} <= result.keys()
-    assert (Path(result["model"]) / "model.safetensors").is_file()
-    assert "'r'" in resight("train", "r", "--split", "s", *QUICK, expect=2)
-
-
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("train", "x", "--split", "nope"), "nope"),
-        (("train", "x", "--split", "s", "--recipe", "tuned"), "tuned"),
-        (("train", "x", "--split", "s", "--recipe", "bogus"), "bogus"),
-        (("train", "x", "--split", "s", "--set", "epochz=3"), "epochz"),
-        (("train", "x", "--split", "s", "--set", "epochs"), "epochs"),
-        (("train", "x", "--split", "s", "--set", "epochs=many"), "many"),
-        (("train", "x", "--split", "s", "--species", "unicorn"), "unicorn"),
-        (("train", "a/b", "--split", "s"), "a/b"),
-        (("train", "x", "--split", "s", "--init", "hub:a/b"), "hub:a/b"),
         (("evaluate", "--split", "s", "--model", "bogus"), "bogus"),
         (("evaluate", "--split", "s", "--rerank", "local"), "local"),
-        (("embed", "--runtime", "onnx"), "onnx"),
+        (("embed", "--runtime", "onxx"), "onxx"),
+        (("export-model", "bogus", "--format", "onnx"), "bogus"),
+        (("export-model", "r", "--format", "coreml"), "coreml"),
         (("match", "missing.jpg", "--species", "demo_bandbuck"), "missing.jpg"),
         (("match", "missing.jpg"), "--species"),
         (("match", "missing.jpg", "--species", "unicorn"), "unicorn"),
@@ -125,19 +109,6 @@ def test_one_box_is_not_taken_for_several_photos(resight: Command, population: P
     photo = str(population.species[0].query.path)
     words = ("match", photo, photo, "--species", population.species[0].species, "--box", "1,1,50,50")
     assert "--box is of one photo, and 2 were given" in resight(*words, expect=2)
-
-
-def test_a_stopped_run_goes_on_without_its_settings_being_said_again(resight: Command, project: Path) -> None:
-    resight("train", "again", "--split", "s", *QUICK, "--set", "learning_rate=0.001")
-    shutil.rmtree(project / "runs" / "again" / "model")
-    resumed = resight("train", "again", "--split", "s", "--resume", "--json")
-    recipe = json.loads((project / "runs" / "again" / "config.json").read_text(encoding="utf-8"))["recipe"]
-    assert (resumed["epochs"], recipe["learning_rate"], recipe["image_size"]) == (1, 0.001, 64)
-
-
-def test_one_run_is_trained_by_one_process_at_a_time(resight: Command, project: Path) -> None:
-    with FileLock(project / "runs" / ".busy.lock"):
-        assert "being trained by another process" in resight("train", "busy", "--split", "s", *QUICK, expect=2)
 
 
 def test_embed_makes_what_is_missing_once(resight: Command, project: Path) -> None:
@@ -227,3 +198,21 @@ def test_several_photos_of_one_animal_are_one_query(resight: Command, population
     words = ("match", str(query.path), str(query.path), "--species", query.species, "--model", "r", "--json")
     assert len(resight(*words)["queries"]) == 2
     assert len(resight(*words, "--same-animal")["queries"]) == 1
+
+
+def test_a_model_is_exported_and_embeds_as_the_network_does(resight: Command, project: Path) -> None:
+    result = resight("export-model", "r", "--format", "onnx", "--json")
+    assert {"path", "format", "cosine_min", "same_top1"} <= result.keys()
+    assert result["cosine_min"] >= 0.999
+    assert Path(result["path"]) == project / "runs" / "r" / "exports" / "onnx" / "model.onnx"
+    by_torch = resight("embed", "--model", "r", "--anew", "--json")
+    folder = project / "embeddings" / "r"
+    expected = np.load(folder / "vectors.npy").astype(np.float32)
+    by_onnx = resight("embed", "--model", "r", "--anew", "--runtime", "onnx", "--json")
+    assert (by_torch["runtime"], by_onnx["runtime"]) == ("torch float32", "onnx float32")
+    assert by_onnx["embedded"] == by_torch["embedded"] == len(expected)
+    found = np.load(folder / "vectors.npy").astype(np.float32)
+    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.min() >= 0.999
+    assert json.loads((folder / "passport.json").read_text())["recorded"]["made_by"] == ["onnx float32"]
+    assert resight("embed", "--model", "r", "--json")["reused"] == len(expected)  # another runtime, and they still fit

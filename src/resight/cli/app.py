@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resight.cli import catalogue_commands, model_commands
+from resight.cli import catalogue_commands, model_commands, release_commands, training_commands
 from resight.errors import NotBuiltYet
 from resight.version import __version__
 
@@ -22,9 +22,6 @@ app = typer.Typer(
 NOT_BUILT = {
     "experiment": "A table or figure of the paper on this catalogue.",
     "status": "The funnel from photos to identities.",
-    "tune": "Search for better settings of a recipe.",
-    "publish": "Write a model with its card for others.",
-    "export-model": "Write a model as ONNX or OpenVINO.",
     "detect": "Find animals in raw photos.",
     "attributes": "Viewpoint, species and quality of new annotations.",
     "undo": "Reverse the last identity decisions.",
@@ -59,7 +56,9 @@ def _common(
 
 
 catalogue_commands.add_to(app)
+training_commands.add_to(app)
 model_commands.add_to(app)
+release_commands.add_to(app)
 
 
 def _add_not_built(name: str, summary: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands that compute: train, embed, evaluate, match, models, demo."""
+"""Commands that use a model: embed, evaluate, match, models, demo."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from resight.cli.output import SHOWN_PROBLEMS, emit, say, table
 from resight.errors import InputError, NotBuiltYet
 
 if TYPE_CHECKING:
+    from resight.comparison import Comparison, SpeciesComparison
     from resight.evaluation import Evaluation
     from resight.matching.candidates import Match
     from resight.types import Box
@@ -24,8 +25,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="M",
-        help="A run, a folder or a packaged name; else the project's default, else the newest run, else the packaged "
-        "ImageNet model.",
+        help="A run, a folder, hub:OWNER/NAME or a packaged name; else the project's default, the newest run, or the "
+        "packaged ImageNet model.",
     ),
 ]
 SpeciesList = Annotated[
@@ -36,67 +37,11 @@ Rerank = Annotated[str, typer.Option("--rerank", help="none (local is to come)."
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    app.command("train")(train)
     app.command("embed")(embed)
     app.command("evaluate")(evaluate)
     app.command("match")(match)
     app.command("models")(models)
     app.command("demo")(demo)
-
-
-def train(
-    context: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the new run.")],
-    split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose training side is used.")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            help="tiny (the default); or paper with --set weights=FILE (tuned, paper-as-coded, production, finetune "
-            "are to come).",
-        ),
-    ] = None,
-    species: SpeciesList = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", metavar="B", help="A timm model.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be given repeatedly."),
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option("--init", metavar="MODEL", help="Start from this model's weights.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was stopped, as it was started.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Train one model for all the species of a split."""
-    try:
-        result = open_project(context).train(
-            run,
-            split=split,
-            recipe=recipe,
-            settings=_settings(settings or []),
-            species=_names(species),
-            backbone=backbone,
-            init=init,
-            resume=resume,
-        )
-    except KeyboardInterrupt:
-        logger.warning("go on with: resight train %s --split %s --resume", run, split)
-        raise
-
-    def show() -> None:
-        say(
-            f"run {result.run}: {result.epochs} epochs at {result.train_images_per_second:.1f} images/s, final loss "
-            f"{result.final_loss:.3f}; model in {result.model}"
-        )
-        if result.skipped:
-            say(f"{len(result.skipped):,} training annotations were left out, since their chips cannot be had:")
-            for one in result.skipped[:SHOWN_PROBLEMS]:
-                say(f"  {one.annotation_id}: {one.reason}")
-
-    emit(result, as_json=json, show=show)
 
 
 def embed(
@@ -105,7 +50,15 @@ def embed(
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Only annotations of this split.")
     ] = None,
-    runtime: Annotated[str, typer.Option("--runtime", help="torch (onnx and openvino are to come).")] = "torch",
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            metavar="torch|onnx|openvino",
+            help="What runs the network; onnx and openvino export it first where that was not done. Without it: the "
+            "model's OpenVINO export where there is one and no GPU, else torch.",
+        ),
+    ] = None,
     anew: Annotated[bool, typer.Option("--anew", help="Replace vectors that another model of this name made.")] = False,
     json: Json = False,
 ) -> None:
@@ -114,7 +67,8 @@ def embed(
 
     def show() -> None:
         speed = "" if report.images_per_second is None else f" at {report.images_per_second:.1f} images/s"
-        say(f"model {report.model}: {report.embedded:,} vectors made{speed}, {report.reused:,} were there")
+        by = f" by {report.runtime}" if report.embedded else ""
+        say(f"model {report.model}: {report.embedded:,} vectors made{by}{speed}, {report.reused:,} were there")
         if report.failures:
             say(f"{len(report.failures):,} annotations have none, since their photos cannot be used:")
             for message in list(report.failures.values())[:SHOWN_PROBLEMS]:
@@ -132,12 +86,32 @@ def evaluate(
     per_query: Annotated[
         Path | None, typer.Option("--per-query", metavar="FILE", help="Write every query's candidates as CSV.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="OLD",
+            help="Compare with this model, query by query, and say which species got worse; a release script reads "
+            "'against.worse' of the JSON. The exit code stays 0.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a model one-vs-all per species (paper §3.4)."""
     _refuse_rerank(rerank)
-    result = open_project(context).evaluate(split=split, model=model, species=_names(species), per_query=per_query)
-    emit(result.as_json(), as_json=json, show=lambda: _show_evaluation(result))
+    result = open_project(context).evaluate(
+        split=split, model=model, species=names(species), per_query=per_query, against=against
+    )
+
+    def show() -> None:
+        if result.against is None:
+            _show_evaluation(result)
+        else:
+            _show_comparison(result, result.against)
+        for warning in result.warnings:
+            say(f"warning: {warning}")
+
+    emit(result.as_json(), as_json=json, show=show)
 
 
 def _show_evaluation(result: Evaluation) -> None:
@@ -154,8 +128,39 @@ def _show_evaluation(result: Evaluation) -> None:
                  m.top1_unseen, m.top1_excluded_as_misses))  # fmt: skip
     spare = ("top-1 with excluded as misses", "top-10", "ids", "excluded", "top-20", "mAP", "95 %", "seen", "unseen")
     table(columns, rows, title=f"model {result.model} on split {result.split}, percent", spare=spare)
-    for warning in result.warnings:
-        say(f"warning: {warning}")
+
+
+def _show_comparison(result: Evaluation, against: Comparison) -> None:
+    columns = ("species", "queries", "ids", "ids changed", "top-1 old", "top-1 new", "difference", "95 %", "p (Holm)",
+               "only old right", "only new right", "mAP difference", "verdict")  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    for one in against.worst_first():
+        p_holm = None if one.p_holm is None else f"{one.p_holm:.3f}"
+        rows.append((one.species, one.queries, one.individuals, one.individuals_changed, one.top1_old, one.top1_new,
+                     one.difference, _interval(one.difference_ci95), p_holm, one.only_old, one.only_new,
+                     one.map_difference, one.verdict))  # fmt: skip
+    m = against.macro
+    rows.append(("mean of species", None, None, None, m.top1_old, m.top1_new, m.difference,
+                 _interval(m.difference_ci95), None, None, None, m.map_difference, None))  # fmt: skip
+    spare = ("mAP difference", "ids changed", "ids", "p (Holm)", "only new right", "only old right")
+    title = f"model {result.model} against {against.model} on split {result.split}, percent, worst first"
+    table(columns, rows, title=title, spare=spare)
+    if against.not_compared:
+        say("not compared, since no query is left: " + ", ".join(one.species for one in against.not_compared))
+    if against.worse:
+        say("worse: " + ", ".join(_fall(one) for one in against.worse))
+        sure = [one.species for one in against.worse_beyond_chance]
+        say(f"of these, beyond chance among {against.macro.species} species (Holm): {', '.join(sure) or 'none'}")
+    else:
+        say("no species is clearly worse")
+
+
+def _interval(ends: tuple[float, float] | None) -> str | None:
+    return None if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"
+
+
+def _fall(one: SpeciesComparison) -> str:
+    return f"{one.species} ({one.difference:.1f}, {_interval(one.difference_ci95)})"
 
 
 def match(
@@ -254,18 +259,9 @@ def _refuse_rerank(rerank: str) -> None:
         raise InputError(f"--rerank {rerank!r}: expected none or local")
 
 
-def _names(text: str | None) -> list[str] | None:
+def names(text: str | None) -> list[str] | None:
+    """The names in a text with commas between; ``None`` where none was given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _settings(pairs: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set {pair!r}: expected KEY=VALUE, such as epochs=3")
-        found[key.strip()] = value.strip()
-    return found
 
 
 def _box(text: str) -> Box:

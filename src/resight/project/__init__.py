@@ -1,0 +1,13 @@
+"""A project: its folder, and the methods that bear the commands' names and return what the commands print."""
+
+from __future__ import annotations
+
+from resight.project.asked import EmbedReport, ModelMethods
+from resight.project.catalogued import Exported
+from resight.project.trained import TrainingMethods
+
+__all__ = ["EmbedReport", "Exported", "Project"]
+
+
+class Project(TrainingMethods, ModelMethods):
+    """One project folder. Make one with :func:`resight.init`, open one with :func:`resight.open`."""

@@ -1,0 +1,245 @@
+"""What a project answers with a model: embed, evaluate, match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resight.artefacts import write_json
+from resight.catalogue import store
+from resight.catalogue.policy import ViewpointTable, describe, is_allowed
+from resight.catalogue.store import StoredSplit
+from resight.errors import InputError, UnknownName
+from resight.progress import track
+from resight.project.folder import ProjectFolder, refuse_picture
+from resight.settings import CANONICAL_VIEWPOINTS
+from resight.types import Annotation, Box
+
+if TYPE_CHECKING:
+    from resight.evaluation import Evaluation, TrainedOn
+    from resight.matching.candidates import Match
+    from resight.models.library import FoundModel
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What ``resight embed`` did.
+
+    ``runtime`` names the precision as well; ``failures`` are photos that cannot be used: annotation_id → why.
+    """
+
+    model: str
+    embedded: int
+    reused: int
+    images_per_second: float | None
+    runtime: str
+    failures: Mapping[str, str]
+
+
+class ModelMethods(ProjectFolder):
+    """Methods that use a model."""
+
+    def embed(
+        self, *, model: str | None = None, split: str | None = None, runtime: str | None = None, anew: bool = False
+    ) -> EmbedReport:
+        """Make the vectors that annotations lack.
+
+        Args:
+            model: Its name; ``None``: the default model.
+            split: Only annotations of this split.
+            runtime: ``torch``, ``onnx`` or ``openvino``; ``None``: see
+                :func:`resight.models.choosing.choose_runtime`.
+            anew: Replace vectors that another model of this name made.
+
+        Raises:
+            ArtefactMismatch: the vectors that are there are another model's, or the export is of other weights.
+            UnknownName: a split, model or runtime that is not there.
+        """
+        with self.database.reading() as connection:
+            wanted = store.list_annotations(connection, self.settings)
+            if split is not None:
+                members = store.load_split(connection, split).subset
+                wanted = [a for a in wanted if a.annotation_id in members]
+        found = self._find_model(model)
+        network = self._runtime(found, runtime)
+        outcome, failures = self._embed(wanted, found, network, anew=anew)
+        return EmbedReport(
+            found.name,
+            outcome.embedded,
+            outcome.reused,
+            outcome.images_per_second,
+            network.made_by,
+            {failure.annotation_id: failure.message for failure in failures},
+        )
+
+    def evaluate(
+        self,
+        *,
+        split: str,
+        model: str | None = None,
+        species: Sequence[str] | None = None,
+        per_query: str | Path | None = None,
+        against: str | None = None,
+    ) -> Evaluation:
+        """Score a model on the test side of a split, one-vs-all per species; the report is kept as JSON.
+
+        Args:
+            split: A frozen split.
+            model: Its name; ``None``: the default model.
+            species: Only these; no report is kept then.
+            per_query: A CSV to write every query's candidates to.
+            against: An older model to compare with, query by query.
+
+        Raises:
+            UnknownName: a split, model or species that is not there.
+            InputError: ``against`` is the model itself.
+        """
+        from resight.embedding import passport_for
+        from resight.evaluation import evaluate
+
+        refuse_picture(per_query)
+        with self.database.reading() as connection:
+            frozen = store.load_split(connection, split)
+            annotations = store.list_annotations(connection, self.settings)
+        in_test = [a for a in annotations if frozen.subset.get(a.annotation_id) == store.TEST]
+        known = {frozen.species[a.annotation_id] for a in in_test}
+        if not known:
+            raise InputError(f"split {split!r} has no test annotations; freeze another one")
+        UnknownName.require("species in the test side of the split", species or (), known)
+        test = [a for a in in_test if species is None or frozen.species[a.annotation_id] in species]
+        found = self._find_model(model)
+        old = None if against is None else self._find_model(against)
+        network, old_network = self._runtime(found), None if old is None else self._runtime(old)
+        if old_network is not None and passport_for(old_network) == passport_for(network):
+            raise InputError(f"--against {against!r} is the same model as {found.name!r}; name the older one")
+        outcome, _ = self._embed(test, found, network)
+        compared = None
+        if old is not None and old_network is not None:
+            compared = self._embed(test, old, old_network)[0].embeddings
+        result = evaluate(
+            frozen,
+            outcome.embeddings,
+            species=species,
+            per_query=None if per_query is None else Path(per_query),
+            warnings=_moved_on(frozen, annotations),
+            trained_on=self._trained_on(found, frozen),
+            against=compared,
+            against_trained_on=None if old is None else self._trained_on(old, frozen),
+        )
+        if species is None:  # a part does not take the place of the whole
+            versus = "" if old is None else f"-against-{old.name}"
+            write_json(self.reports_folder / f"evaluate-{found.name}{versus}-{split}.json", result.as_json())
+        return result
+
+    def _trained_on(self, found: FoundModel, split: StoredSplit) -> TrainedOn:
+        from resight.evaluation import run_history, what_was_trained_on
+
+        history = run_history(found.folder, self.runs_folder)
+        with self.database.reading() as connection:
+            there = {entry["name"] for entry in store.split_names(connection)}
+            named = {run["split"] for run in history if run.get("split") in there} - {split.name}
+            others = {name: store.load_split(connection, name) for name in sorted(named)}
+        return what_was_trained_on(split, history, others)
+
+    def match(
+        self,
+        images: Sequence[str | Path],
+        *,
+        species: str | None = None,
+        viewpoint: str | None = None,
+        box: Box | None = None,
+        model: str | None = None,
+        k: int = 20,
+        same_animal: bool = False,
+        html: str | Path | None = None,
+    ) -> list[Match]:
+        """Find candidates for new photos, or for photos of the catalogue.
+
+        Raises:
+            InputError: a photo that cannot be used, no species where there are several, an unknown viewpoint.
+        """
+        from resight.matching import queries, sheet
+        from resight.matching.candidates import find_candidates
+
+        refuse_picture(html)
+        said = viewpoint
+        viewpoint = ViewpointTable(self.settings.viewpoint_aliases).canonical(said)
+        if said is not None and viewpoint is None:
+            raise InputError(f"--viewpoint {said!r}: expected one of {', '.join(CANONICAL_VIEWPOINTS)}")
+        if not images:
+            raise InputError("no photo was given; name at least one")
+        if box is not None and len(images) > 1:
+            raise InputError(f"--box is of one photo, and {len(images)} were given; match each with its own box")
+        with self.database.reading() as connection:
+            policy_of = store.policies(connection, self.settings)
+        name = queries.all_of_one_species(policy_of, species)
+        UnknownName.require("species", [name], policy_of)
+        absent = [str(image) for image in images if not Path(image).exists()]
+        if absent:  # said before the gallery is embedded, which may take long
+            raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")
+        gallery = self._annotations([name])
+        found = self._find_model(model)
+        network = self._runtime(found)
+        outcome, _ = self._embed(gallery, found, network)
+        gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
+        photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, viewpoint, box), gallery)
+        for photo in photos:
+            if not is_allowed(policy_of[name], photo.viewpoint):
+                raise InputError(
+                    f"{photo.path}: seen from {photo.viewpoint or 'a viewpoint that is not known'}, and the policy of "
+                    f"{name} in resight.toml is {describe(policy_of[name])}; give another --viewpoint or change it"
+                )
+        groups = queries.grouped(photos, same_animal=same_animal)
+        row_of = outcome.embeddings.row_of()
+        answers, entries = [], []
+        for group in track(groups, "match", len(groups)):
+            query, note = queries.make_query(group, name, network, network.config.image_size)
+            answer = find_candidates(query, gallery, outcome.embeddings, row_of, policy_of[name], k=k, note=note)
+            answers.append(answer)
+            if html is not None:
+                entries.append(sheet.SheetEntry(answer, queries.previews(group)))
+        if html is not None:
+            self._write_sheet(Path(html), entries, gallery, found.name)
+        return answers
+
+    def _write_sheet(self, target: Path, entries: Sequence[Any], gallery: Sequence[Annotation], model: str) -> None:
+        from resight.catalogue.photos import PhotoReader
+        from resight.errors import ImageError
+        from resight.images import cut_preview
+        from resight.matching import sheet
+
+        by_id = {annotation.annotation_id: annotation for annotation in gallery}
+        reader = PhotoReader(self.settings.image_roots)
+
+        def preview(annotation_id: str) -> bytes | None:
+            annotation = by_id[annotation_id]
+            try:
+                photo = reader.read(annotation)
+                return cut_preview(
+                    photo.content, photo.name, annotation.box, annotation.theta_rad, sheet.PREVIEW_PIXELS
+                )
+            except ImageError:
+                return None
+
+        dates = {annotation.annotation_id: annotation.taken_at or "" for annotation in gallery}
+        sheet.write_sheet(target, entries, preview, model=model, project=self.folder.name, details=dates)
+
+
+def _moved_on(split: StoredSplit, annotations: Sequence[Annotation]) -> list[str]:
+    """What has changed in the catalogue since a split was frozen, in words."""
+    warnings = []
+    frozen = [a for a in annotations if a.annotation_id in split.subset]
+    changed = sum(
+        (a.identity, a.encounter) != (split.identity[a.annotation_id], split.encounter[a.annotation_id]) for a in frozen
+    )
+    if changed:
+        warnings.append(
+            f"{changed} annotations of split {split.name!r} have another identity or encounter in the catalogue now; "
+            "those of the split are used"
+        )
+    since = len(annotations) - int(split.report.get("catalogue_annotations", len(annotations)))
+    if since:
+        warnings.append(f"the catalogue holds {since:+,} annotations since split {split.name!r} was frozen")
+    return warnings
