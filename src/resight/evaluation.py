@@ -69,6 +69,7 @@ class Evaluation:
             split's training side; ``warnings`` say on what.
         against: The comparison with an older model, where one was asked for.
         warnings: What the reader should know, such as a catalogue that has moved on since the split.
+        weights_hash: Of the model, since another one may come to bear its name; ``None`` where it is not known.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Evaluation:
     warnings: tuple[str, ...]
     comparable: bool = True
     against: Comparison | None = None
+    weights_hash: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The document of ``--json``: figures rounded to two decimals."""
@@ -87,6 +89,7 @@ class Evaluation:
         ]
         return {
             "model": self.model,
+            "weights_hash": self.weights_hash,
             "split": self.split,
             "species": rows,
             "macro": rounded(asdict(self.macro)),

@@ -408,22 +408,24 @@ def write_report(folder: Path, name: str, document: object, *, at: int) -> None:
     os.utime(folder / name, (at, at))
 
 
-def test_evaluations_are_those_of_this_model_the_newest_first(tmp_path: Path) -> None:
-    folder, reports = run_model(tmp_path / "model"), tmp_path / "reports"
-    assert read_evaluations(reports, "r", folder) == ((), ())
-    os.utime(folder / "config.json", (1000, 1000))
-    old, new, split_b = ({"model": "r", "split": name} for name in ("old", "new", "b"))
-    write_report(reports, "evaluate-r-new.json", new, at=3000)
-    write_report(reports, "evaluate-r-old.json", old, at=2000)
-    write_report(reports, "evaluate-r-b.json", split_b, at=999)  # before the model
+def test_evaluations_are_those_of_this_model_one_a_split(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    assert read_evaluations(reports, "r", "this") == ((), ())
+    alone, beside, other, before = (
+        {"model": "r", "split": split, "weights_hash": weights, "figure": figure}
+        for split, weights, figure in (("s", "this", 1), ("s", "this", 2), ("t", "this", 3), ("u", "that", 4))
+    )
+    write_report(reports, "evaluate-r-s.json", alone, at=3000)
+    write_report(reports, "evaluate-r-against-q-s.json", beside, at=4000)  # the same split, later
+    write_report(reports, "evaluate-r-t.json", other, at=9000)
+    write_report(reports, "evaluate-r-u.json", before, at=9000)  # of another model that bore the name
     write_report(reports, "evaluate-r-x-s.json", {"model": "r-x", "split": "s"}, at=4000)  # of run r-x
-    write_report(reports, "evaluate-q-s.json", {"model": "q", "split": "s"}, at=4000)
     (reports / "evaluate-r-torn.json").write_text("{", encoding="utf-8")
-    documents, warnings = read_evaluations(reports, "r", folder)
-    assert documents == (new, old)
+    documents, warnings = read_evaluations(reports, "r", "this")
+    assert documents == (beside, other)
     assert len(warnings) == 2
-    assert "evaluate-r-b.json is left out, since it is older than the model" in warnings[0]
-    assert "evaluate-r-torn.json is left out, since it cannot be read" in warnings[1]
+    assert "evaluate-r-torn.json is left out, since it cannot be read" in warnings[0]
+    assert "evaluate-r-u.json is left out, since it is of other weights than the model's" in warnings[1]
 
 
 class FakeHub:

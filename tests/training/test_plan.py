@@ -59,9 +59,7 @@ def test_a_worker_trains_from_the_plan_wherever_the_project_lies(tmp_path: Path)
     assert worker.main([str(folder), "--device", "cpu", "--resume"]) == 0  # is done already
 
 
-def test_a_worker_without_plan_or_with_a_run_that_has_begun(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_worker_without_plan_or_with_a_run_that_has_begun(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert worker.main([str(tmp_path), "--device", "cpu"]) == 2
     assert "holds no plan.json: write it with resight train RUN --split S --plan" in caplog.text
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")

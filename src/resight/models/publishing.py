@@ -123,20 +123,19 @@ def publish(
 
 
 def read_evaluations(
-    reports_folder: Path, run: str, model_folder: Path
+    reports_folder: Path, run: str, weights_hash: str
 ) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
     """Read what ``resight evaluate`` has kept of a run's model.
 
     Args:
         reports_folder: The project's ``reports``; need not exist.
         run: The run's name.
-        model_folder: Its model: a report that is older is of another model that bore the name.
+        weights_hash: Of its model: another model may have borne the name.
 
     Returns:
-        The documents, the newest first, and a warning for each that is left out.
+        One document a split, the newest, in order of the splits' names; and a warning for each file that is left out.
     """
-    made_ns = (model_folder / CONFIG_FILE).stat().st_mtime_ns
-    found: list[tuple[int, str, Mapping[str, Any]]] = []
+    newest: dict[str, tuple[int, Mapping[str, Any]]] = {}
     warnings = []
     for path in sorted(reports_folder.glob(f"evaluate-{run}-*.json")):
         try:
@@ -146,13 +145,13 @@ def read_evaluations(
             continue
         if not isinstance(document, dict) or document.get("model") != run:
             continue  # of a run whose name starts like this one's
-        written_ns = path.stat().st_mtime_ns
-        if written_ns < made_ns:
-            warnings.append(f"{path} is left out, since it is older than the model: evaluate again")
-        else:
-            found.append((written_ns, path.name, document))
-    newest_first = sorted(found, key=lambda entry: entry[:2], reverse=True)
-    return tuple(document for _, _, document in newest_first), tuple(warnings)
+        if document.get("weights_hash") != weights_hash:
+            warnings.append(f"{path} is left out, since it is of other weights than the model's: evaluate again")
+            continue
+        split, written_ns = str(document.get("split")), path.stat().st_mtime_ns
+        if split not in newest or newest[split][0] < written_ns:
+            newest[split] = written_ns, document
+    return tuple(document for _, (_, document) in sorted(newest.items())), tuple(warnings)
 
 
 def _write(embedder: Embedder, record: RunRecord, folder: Path, *, model: str) -> tuple[str, ...]:

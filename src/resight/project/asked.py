@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,7 @@ class ModelMethods(ProjectFolder):
             against=compared,
             against_trained_on=None if old is None else self._trained_on(old, frozen),
         )
+        result = replace(result, weights_hash=network.weights_hash)
         if species is None:  # a part does not take the place of the whole
             versus = "" if old is None else f"-against-{old.name}"
             write_json(self.reports_folder / f"evaluate-{found.name}{versus}-{split}.json", result.as_json())

@@ -229,6 +229,7 @@ class TrainingMethods(CatalogueMethods):
             InputError: the run has no model yet, or see :func:`resight.models.publishing.publish`.
             ResightError: the hub does not answer.
         """
+        from resight.models.config import read_config
         from resight.models.library import MODEL_FOLDER, find_model
         from resight.models.model_card import CataloguedSpecies, RunRecord
         from resight.models.publishing import publish, read_evaluations
@@ -240,7 +241,7 @@ class TrainingMethods(CatalogueMethods):
             raise UnknownName.among("run", run, known, "only what was trained in this project is published")
         find_model(run, self.runs_folder)  # refuses a run that has not written its model yet
         model_folder = folder / MODEL_FOLDER
-        evaluations, warnings = read_evaluations(self.reports_folder, run, model_folder)
+        evaluations, warnings = read_evaluations(self.reports_folder, run, read_config(model_folder).weights_hash)
         catalogue = tuple(CataloguedSpecies(row.species, row.sources, row.policy) for row in self.stats().species)
         record = RunRecord(run, read_run_config(folder), catalogue, evaluations)
         return publish(model_folder, record, target, licence=licence, public=public, warnings=warnings)
