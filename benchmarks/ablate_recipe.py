@@ -1,12 +1,14 @@
 """Which ingredients of a training recipe pay: one change at a time, over several splits, paired by split.
 
-    python benchmarks/ablate_recipe.py PROJECT --splits s0,s1,s2 [--variants base,mirror-new,...] [--out results.csv]
-    python benchmarks/ablate_recipe.py PROJECT --table
+    python benchmarks/ablate_recipe.py PROJECT --splits s0,s1,s2 [--variants base,mirror-new,…] [--species nyala]
+        [--set image_size=256 …] [--prefix full] [--out results.csv]
+    python benchmarks/ablate_recipe.py PROJECT --table [--base paper]
 
-The project holds the datasets and the frozen splits. Every variant is trained on the joint training side of each split
-and scored on each species' test side. Runs that are finished are not trained again, so a stopped ablation goes on, and
-several processes may share the work. The table gives each variant's mean top-1 and its mean difference to ``base`` on
-the same splits, with the standard error of that difference.
+The project holds the datasets and the frozen splits. Every variant is trained on the training side of each split, all
+species together, and scored on each species' test side. A variant that bears a recipe's name is that whole recipe, with
+the backbone, chips and epochs of the others; the paper's warm-up keeps its half of the epochs. What is finished is not
+trained again, so a stopped ablation goes on, and several processes may share the work. The table gives each variant's
+mean top-1 and its mean difference to ``--base`` on the same splits, with the standard error of that difference.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ import resight
 from resight.errors import InputError
 
 # What all variants have in common: small enough for a CPU.
-COMMON = {"image_size": "128", "epochs": "15", "warmup_epochs": "1"}
+COMMON = {"image_size": "128", "epochs": "15"}
 BASE = "tiny"
 
 VARIANTS: Mapping[str, Mapping[str, str]] = {
     "base": {},
-    "paper": {},  # the whole recipe, with the backbone, chips and epochs of the others
+    "paper": {},
+    "paper-as-coded": {},
+    "tuned": {},
     "mirror-new": {"mirror": "new"},
     "mirror-same": {"mirror": "same"},
+    "mirror-by-species": {"mirror": "by-species"},
     "ema": {"ema_decay": "0.99"},
     "centres-3": {"centres": "3"},
     "centres-by-size": {"centres": "3", "annotations_per_centre": "10"},
@@ -59,7 +64,7 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
         "augment.erase_probability": "0",
     },
 }
-PAPER = {"backbone": "tf_efficientnet_lite0", "warmup_epochs": "7", "batch_size": "64"}
+WHOLE_RECIPES = ("paper", "paper-as-coded", "tuned")
 
 
 def main() -> None:
@@ -71,6 +76,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all variants")
     parser.add_argument("--prefix", default="ablate", help="of the runs' names; one for each set of common settings")
     parser.add_argument("--out", type=Path, default=Path("ablation.csv"))
+    parser.add_argument("--species", default=None, help="with commas between; all")
+    parser.add_argument("--base", default="base", help="what the table's differences are to")
     parser.add_argument("--table", action="store_true", help="print the table of what is in --out")
     arguments = parser.parse_args()
     if not arguments.table:
@@ -78,25 +85,36 @@ def main() -> None:
         common = COMMON | dict(pair.split("=", 1) for pair in arguments.set)
         for variant in arguments.variants.split(","):
             for split in arguments.splits.split(","):
-                measure(project, variant, split, common, arguments.prefix, arguments.out)
-    print(table(read(arguments.out)))
+                measure(project, variant, split, common, arguments)
+    print(table(read(arguments.out), arguments.base))
 
 
 def measure(
-    project: resight.Project, variant: str, split: str, common: Mapping[str, str], prefix: str, out: Path
+    project: resight.Project, variant: str, split: str, common: Mapping[str, str], arguments: argparse.Namespace
 ) -> None:
     """Train and score one variant on one split, unless that was done or another process is at it."""
-    run = f"{prefix}-{variant}-{split}"
-    if (project.runs_folder / run).exists():
+    run, out = f"{arguments.prefix}-{variant}-{split}", arguments.out
+    if (project.runs_folder / run / "model").exists():
         return
-    recipe = "paper" if variant == "paper" else BASE
-    settings = {**common, **(PAPER if variant == "paper" else {}), **VARIANTS[variant]}
+    species = None if arguments.species is None else arguments.species.split(",")
+    settings = {**common, **VARIANTS[variant]}
+    if variant in WHOLE_RECIPES:
+        settings["backbone"] = "tf_efficientnet_lite0"
+    if variant.startswith("paper"):
+        settings |= {"warmup_epochs": str(int(common["epochs"]) // 2)}
     try:
-        trained = project.train(run, split=split, recipe=recipe, settings=settings)
-    except InputError as error:
+        trained = project.train(
+            run,
+            split=split,
+            recipe=variant if variant in WHOLE_RECIPES else BASE,
+            settings=settings,
+            species=species,
+            resume=(project.runs_folder / run / "config.json").exists(),
+        )
+    except InputError as error:  # such as: another process is at it
         print(f"{run}: {error}", flush=True)
         return
-    result = project.evaluate(split=split, model=run)
+    result = project.evaluate(split=split, model=run, species=species)
     with out.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if file.tell() == 0:
@@ -117,14 +135,14 @@ def read(path: Path) -> dict[str, dict[tuple[str, str], float]]:
     return top1
 
 
-def table(top1: Mapping[str, Mapping[tuple[str, str], float]]) -> str:
+def table(top1: Mapping[str, Mapping[tuple[str, str], float]], base: str = "base") -> str:
     """Markdown: mean top-1 of each variant on each species, and the paired difference to ``base``."""
     species = sorted({name for rows in top1.values() for _, name in rows})
     lines = ["| variant | splits | " + " | ".join(species) + " | mean of species |", "|---" * (len(species) + 3) + "|"]
     for variant, rows in top1.items():
         splits = sorted({split for split, _ in rows})
-        cells = [_cell(rows, top1["base"], splits, [name], variant) for name in species]
-        cells.append(_cell(rows, top1["base"], splits, species, variant))
+        cells = [_cell(rows, top1[base], splits, [name], variant == base) for name in species]
+        cells.append(_cell(rows, top1[base], splits, species, variant == base))
         lines.append(f"| {variant} | {len(splits)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -134,10 +152,10 @@ def _cell(
     base: Mapping[tuple[str, str], float],
     splits: Sequence[str],
     species: Sequence[str],
-    variant: str,
+    is_base: bool,
 ) -> str:
     means = [statistics.mean(rows[split, name] for name in species) for split in splits]
-    if variant == "base":
+    if is_base:
         return f"{statistics.mean(means):.1f}"
     differences = [
         mean - statistics.mean(base[split, name] for name in species)

@@ -56,6 +56,13 @@ def test_agreement_of_a_case_worked_by_hand() -> None:
     assert not found.holds
 
 
+def test_chips_that_are_the_same_have_the_same_nearest_whichever_comes_out_first() -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.normal(size=(2, 300)), 5, axis=0)  # two pictures, five times each
+    shaken = vectors + rng.normal(scale=1e-5, size=vectors.shape)
+    assert measure_agreement(vectors, shaken).same_top1 == 1.0
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_a_vector_that_is_no_number_agrees_with_nothing(broken: float) -> None:
     vectors = np.ones((3, 2))

@@ -114,7 +114,7 @@ class TorchRuntime:
         for precision in dict.fromkeys((self._wanted, "float32")):
             network = _in_precision(folded, self._device, precision)
             agreement = measure_agreement(reference, network(images).float().cpu().numpy())
-            if agreement.keeps_ranks:
+            if agreement.holds_with_room:
                 self._precision = precision
                 return torch.compile(network) if self._compiled else network
             logger.info("%s does not agree with the network as it is (%s)", precision, agreement.in_words())

@@ -167,7 +167,6 @@ def run(fabric: Fabric, job: Job, log_level: int | None = None) -> TrainResult:
     first = fabric.is_global_zero
     if log_level is not None:
         logging.basicConfig(level=log_level if first else logging.ERROR, format="%(message)s")
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     data = gather(job.samples, recipe)
     held_out = HeldOut(job.held_out, recipe.image_size)
     data = replace(data, skipped=(*job.left_out, *data.skipped, *held_out.skipped))

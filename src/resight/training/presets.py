@@ -119,7 +119,7 @@ TUNED = Recipe(
         erase_probability=0.5,
         erase_area=0.2,
     ),
-    precision="bfloat16",
+    precision="auto",
 )
 
 # For a site that answers: larger chips and the paper's network.

@@ -6,6 +6,7 @@ What stays a process's own is the BatchNorm inside the backbone; on accelerators
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
@@ -53,12 +54,14 @@ def make_fabric(*, devices: int, device: str | None, precision: str, nodes: int 
     if kind == "cuda" and devices > torch.cuda.device_count():
         raise InputError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPUs")
     several = devices * nodes > 1
+    half = precision == "bfloat16" or (precision == "auto" and kind == "cuda")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells what it was told
     return Fabric(
         accelerator=kind,
         devices=devices,
         num_nodes=nodes,
         strategy=("ddp_spawn" if spawn else "ddp") if several else "auto",
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+        precision="bf16-mixed" if half else "32-true",
     )
 
 

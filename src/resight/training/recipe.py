@@ -123,7 +123,7 @@ class Recipe:
         species_weight: Weight of a second head that tells the species; 0: none.
         distil_weight: Weight of the distance between the batch's cosines and the teachers'; 0 where there are none.
         augment: Strengths of augmentation; ``augment.shift`` and so on among the settings.
-        precision: Of the backbone; the head is float32 always.
+        precision: Of the backbone; the head is float32 always. ``auto``: bfloat16 on an accelerator, else float32.
         compile: Whether torch compiles the backbone, which takes minutes and pays on long runs. Changes rounding only.
         deterministic: Whether only algorithms are used that give the same bits each time; slower on an accelerator.
         checkpoint_every_steps: A checkpoint every so many steps, besides the one at each epoch's end; ``None``: no
@@ -174,7 +174,7 @@ class Recipe:
     species_weight: float = 0.0
     distil_weight: float = 0.0
     augment: Augmentation = field(default_factory=Augmentation)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
     deterministic: bool = False
     checkpoint_every_steps: int | None = None
