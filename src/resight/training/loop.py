@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import pickle
 import resource
 import sys
@@ -353,6 +354,8 @@ def _settled(fabric: Fabric, recipe: Recipe) -> Iterator[None]:
     on = fabric.device
     with torch.random.fork_rng(devices=[on] if on.type == "cuda" else []), freed_memory_kept():
         try:
+            if recipe.deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its bits only with it
             torch.use_deterministic_algorithms(recipe.deterministic or deterministic)
             torch.backends.cudnn.benchmark = not recipe.deterministic
             yield
