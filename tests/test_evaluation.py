@@ -461,6 +461,9 @@ def test_the_history_of_a_model_goes_through_the_runs_it_came_from(tmp_path: Pat
     copied = make_run(tmp_path / "shelf", "copy", "bbbb").rename(tmp_path / "shelf" / "released")
     assert history(copied) == ["second", "first", "other"]
     assert history(make_run(tmp_path / "shelf", "alien", "eeee").rename(tmp_path / "shelf" / "strange")) == []
+    # A teacher may be named by its folder, in the project or elsewhere.
+    by_folder = make_run(runs, "pupil", "gggg", teachers=[str(runs / "third" / "model"), str(copied), "hub:o/n"])
+    assert history(by_folder) == ["pupil", "third", "second", "first", "other"]
     # Two runs that name each other, and files that are broken.
     make_run(runs, "round", "ffff", started_from="ffff", teachers=["round"])
     assert history(runs / "round" / "model") == ["round"]

@@ -251,12 +251,13 @@ def run_history(model_folder: Path | None, runs_dir: Path) -> list[dict[str, Any
         runs_dir: The project's ``runs`` folder; need not exist.
     """
     made_by = {weights: run for run in sorted(runs_dir.glob("*")) if (weights := _weights_of(run / MODEL_FOLDER))}
-    first = None
-    if model_folder is not None:
-        own = model_folder.parent
-        is_in_run = model_folder.name == MODEL_FOLDER and (own / CONFIG_FILE).is_file()
-        first = own if is_in_run else made_by.get(_weights_of(model_folder) or "")
-    waiting, seen, history = [first], set[Path](), []
+
+    def run_of(model: Path) -> Path | None:
+        is_in_run = model.name == MODEL_FOLDER and (model.parent / CONFIG_FILE).is_file()
+        return model.parent if is_in_run else made_by.get(_weights_of(model) or "")
+
+    waiting = [None if model_folder is None else run_of(model_folder)]
+    seen, history = set[Path](), []
     while waiting:
         run = waiting.pop(0)
         if run is None or run in seen:
@@ -269,8 +270,10 @@ def run_history(model_folder: Path | None, runs_dir: Path) -> list[dict[str, Any
         if not isinstance(config, dict):
             continue
         history.append(config)
-        teachers = [runs_dir / name for name in config.get("teachers") or ()]
-        waiting += [made_by.get(config.get("initial_weights_hash") or ""), *teachers]
+        waiting.append(made_by.get(config.get("initial_weights_hash") or ""))
+        for name in config.get("teachers") or ():  # as they were named: a run, or a model's folder
+            named = runs_dir / name
+            waiting.append(named if named.parent == runs_dir else run_of(Path(name)))
     return history
 
 

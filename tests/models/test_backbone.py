@@ -63,6 +63,12 @@ def test_a_stride_that_a_backbone_does_not_take_is_one_line() -> None:
         make_backbone("test_resnett", 64)
 
 
+def test_a_tag_of_weights_is_taken_and_a_wrong_one_is_one_line() -> None:
+    assert backbone_dim("test_vit.r160_in1k", 160) == 64
+    with pytest.raises(UnknownName, match=r"named 'test_vit\.r161_in1k': did you mean 'test_vit\.r160_in1k'"):
+        make_backbone("test_vit.r161_in1k", 160)
+
+
 def test_a_size_that_a_transformer_does_not_take_names_the_size() -> None:
     with pytest.raises(InputError, match=r"swinv2_tiny_window8_256.*1\b"):
         backbone_dim("swinv2_tiny_window8_256", 1)

@@ -68,6 +68,7 @@ def test_a_pickled_file_is_asked_for_only_where_there_is_no_other(
         (errors.HFValidationError("Repo id is bad"), "Repo id is bad"),
         (errors.HfHubHTTPError.__bases__[0]("connection reset"), "connection reset"),  # the HTTP client's own
         (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("Data processing error: CAS service error"), "CAS service error"),  # of hf_xet
     ],
 )
 def test_what_goes_wrong_is_one_line_with_the_way_out(

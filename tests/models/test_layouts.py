@@ -99,6 +99,7 @@ def test_the_order_in_which_layouts_are_told_apart(tmp_path: Path) -> None:
     [
         ({"model_type": "vit", "architectures": ["ViTModel"]}, r"model_type 'vit' and architectures \['ViTModel'\]"),
         ({"hidden_size": 3}, "the keys hidden_size"),
+        ({"architectures": 5}, "architectures 5"),
         ([1], "a list"),
     ],
 )
@@ -123,6 +124,7 @@ def without_mean(config: dict[str, Any]) -> dict[str, Any]:
         ({**MEGADESCRIPTOR, "num_features": "many"}, "num_features 'many'"),
         ({**MEGADESCRIPTOR, "model_args": {"window_size": 14, "img_size": 448}}, "model_args window_size"),
         ({**MEGADESCRIPTOR, "pretrained_cfg": 3}, "no object"),
+        ({**MEGADESCRIPTOR, "pretrained_cfg": {**MEGADESCRIPTOR["pretrained_cfg"], "classifier": 5}}, "classifier 5"),
         ({"architecture": "resnet18", "mean": [1, 1, 1], "std": [1, 1, 1], "input_size": [1, 9, 9]}, "input_size"),
     ],
 )

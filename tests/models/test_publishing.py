@@ -390,11 +390,12 @@ def test_the_code_in_the_card_runs(tmp_path: Path, model: Path, monkeypatch: pyt
     assert names["embedding"].shape == (1, 256)
 
 
-def test_warnings_tell_what_the_publisher_should_know(tmp_path: Path) -> None:
+@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "cc-by-nc-4.0", "PolyForm-Noncommercial-1.0.0"])
+def test_warnings_tell_what_the_publisher_should_know(tmp_path: Path, licence: str) -> None:
     folder = run_model(tmp_path / "model")
     assert publish(folder, RECORD, str(tmp_path / "a"), licence="MIT").warnings == ()
     embedder = Embedder.load(folder)
-    embedder.config = replace(embedder.config, weights_source="run r, started from hub:o/n (CC-BY-NC-4.0)")
+    embedder.config = replace(embedder.config, weights_source=f"run r, started from hub:o/n ({licence})")
     embedder.save(folder)
     bare = publish(folder, replace(RECORD, evaluations=()), str(tmp_path / "b"), warnings=("given",)).warnings
     expected = ("given", "no licence is stated", "not evaluated: resight evaluate", "non-commercial use")
@@ -505,6 +506,7 @@ def refusal(status: int) -> HfHubHTTPError:
         (refusal(500), ResightError, "nothing was uploaded (500 for url x)"),
         (HfHubHTTPError.__bases__[0]("[Errno -2] not known"), ResightError, "nothing was uploaded ([Errno -2] not"),
         (ConnectionError("no route"), ResightError, "nothing was uploaded (no route)"),
+        (RuntimeError("CAS service error"), ResightError, "nothing was uploaded (CAS service error)"),  # of hf_xet
     ],
 )
 def test_a_hub_that_fails_is_one_line(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 import timm
@@ -88,3 +89,31 @@ def test_code_in_a_weights_file_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "ran").exists()  # so the file was a danger
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_file_is_one_line(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(4), "b": torch.ones(2, 2)}, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    random, said = Random(0), []
+    for number in range(300):
+        damaged = bytearray(whole[: random.randrange(len(whole))] if number % 3 == 0 else whole)
+        for _ in range(random.randrange(1, 4) if damaged else 0):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_state(path, remedy="take another")
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > 100
+    assert not any("\n" in line for line in said)
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    for content in ({0: torch.zeros(1)}, {"state_dict": {"a": torch.zeros(1)}}, [torch.zeros(1)]):
+        torch.save(content, path)
+        with pytest.raises(InputError, match="holds no state dict"):
+            read_state(path, remedy="take another")

@@ -127,6 +127,10 @@ def test_a_resumed_run_must_be_the_same_run(tmp_path: Path) -> None:
     other = draw_samples(tmp_path / "other", identities=2, chips=2)
     with pytest.raises(ArtefactMismatch, match=r"recipe\.held_out was None and is '"):
         trained(samples, recipe, tmp_path / "run", held_out=other, resume=True)
+    trained(samples, recipe, tmp_path / "scored", held_out=other)
+    assert trained(samples[::-1], recipe, tmp_path / "scored", held_out=other[::-1], resume=True).epochs == 1
+    with pytest.raises(ArtefactMismatch, match=r"teachers was \[\] and is \['old'\] now"):
+        trained(samples, recipe, tmp_path / "run", origin={"teachers": ["old"]}, resume=True)
     free = replace(recipe, name="mine", checkpoint_every_steps=1, loader_workers=None, compile=True)
     assert trained(samples, free, tmp_path / "run", resume=True).epochs == 1
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from resight.errors import InputError
 from resight.models.embedder import Embedder
 from resight.models.weights import new_embedder
 from resight.training import loop
@@ -256,11 +257,20 @@ def test_teachers_pull_the_cosines_towards_theirs(tmp_path: Path, samples: list[
     recipe = replace(SMALL, epochs=15, batch_size=16, learning_rate=3e-3)
     apart = {}
     for weight in (0.0, 100.0):
-        result = trained(samples, replace(recipe, distil_weight=weight), tmp_path / f"{weight}", teachers=[teacher])
+        teachers = [teacher] if weight else []
+        result = trained(samples, replace(recipe, distil_weight=weight), tmp_path / f"{weight}", teachers=teachers)
         vectors = Embedder.load(result.model).embed_chips(chips).astype(np.float64)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         apart[weight] = float(np.square(vectors @ vectors.T - theirs).mean())
     assert apart[100.0] < 0.6 * apart[0.0]
+
+
+@pytest.mark.parametrize(("weight", "teachers"), [(0.0, [{}]), (0.5, [])])
+def test_teachers_and_their_weight_go_together(
+    tmp_path: Path, samples: list[TrainingSample], weight: float, teachers: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(InputError, match=rf"distil_weight is {weight:g} and there are {len(teachers)} teachers: "):
+        trained(samples, replace(SMALL, distil_weight=weight), tmp_path / "run", teachers=teachers)
 
 
 def test_the_species_sampler_and_groups_of_identities_train(tmp_path: Path, samples: list[TrainingSample]) -> None:

@@ -131,3 +131,14 @@ def test_bfloat16_trains_with_the_head_in_float32(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(objective.F, "cross_entropy", watch)
     trained(samples, replace(QUICK, epochs=1, precision="bfloat16"), tmp_path / "run")
     assert set(seen) == {torch.float32}
+
+
+def test_an_accelerator_whose_memory_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = draw_samples(tmp_path / "chips", identities=2, chips=2)
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(loop, "set_learning_rate", full)
+    with pytest.raises(TrainingError, match=r"memory of cpu is full, with batch_size 4 in 1 parts .*raise accumulate$"):
+        trained(samples, QUICK, tmp_path / "run")

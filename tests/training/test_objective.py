@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -163,3 +164,13 @@ def test_teachers_are_added_times_their_weight() -> None:
     plain = objective(embeddings, TRUTH, SPECIES)[0].item()
     expected = plain + 3.0 * similarity_distance(embeddings, teachers, unlike).item()
     assert objective(embeddings, TRUTH, SPECIES, teachers, unlike)[0].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_value_is_looked_at_so_that_no_accelerator_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tensors on the meta device have no values: whatever would ask for one raises. It has no autocast either.
+    monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())
+    recipe = replace(TINY, species_weight=0.5, distil_weight=3.0, centres=3, annotations_per_centre=16)
+    objective = Objective(DIM, data_of([0, 1]), recipe).to("meta")
+    teachers, comparable = [vectors(4, 9).to("meta")], torch.ones(4, dtype=torch.bool, device="meta")
+    loss, correct = objective(vectors(4).to("meta"), TRUTH.to("meta"), SPECIES.to("meta"), teachers, comparable)
+    assert (loss.shape, correct.shape) == ((), ())

@@ -9,7 +9,7 @@ import pytest
 
 from resight.models.embedder import Embedder
 from resight.models.weights import new_embedder
-from resight.training import worker
+from resight.training import tracking, worker
 from resight.training.chipset import SkippedChip
 from resight.training.loop import Job
 from resight.training.plan import read_plan, write_plan
@@ -25,7 +25,7 @@ def test_a_plan_says_all_that_the_job_says(tmp_path: Path) -> None:
     vectors = {sample.annotation_id: np.full(4, row, np.float16) for row, sample in enumerate(samples)}
     job = Job(
         samples=samples[:4],
-        recipe=QUICK,
+        recipe=(recipe := replace(QUICK, distil_weight=0.5)),
         run_dir=tmp_path / "runs" / "far",
         initial=start,
         held_out=samples[4:],
@@ -37,7 +37,7 @@ def test_a_plan_says_all_that_the_job_says(tmp_path: Path) -> None:
     assert write_plan(job) == job.run_dir
     read = read_plan(job.run_dir, resume=True)
     assert (read.samples, read.held_out) == (samples[:4], samples[4:])
-    assert (read.recipe, read.origin, read.trackers, read.resume) == (QUICK, dict(job.origin), ["tensorboard"], True)
+    assert (read.recipe, read.origin, read.trackers, read.resume) == (recipe, dict(job.origin), ["tensorboard"], True)
     assert read.left_out == job.left_out
     assert read.initial is not None
     assert same(read.initial.state_dict(), start.state_dict())
@@ -65,3 +65,14 @@ def test_a_worker_without_plan_or_with_a_run_that_has_begun(tmp_path: Path, capl
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     assert worker.main([str(tmp_path), "--device", "cpu"]) == 2
     assert "holds a run that has begun: go on with it (--resume)" in caplog.text
+
+
+def test_a_worker_without_a_trackers_package_begins_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = draw_samples(tmp_path / "chips", identities=2, chips=2)
+    folder = write_plan(Job(samples, QUICK, tmp_path / "run", trackers=["wandb"]))
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    assert worker.main([str(folder), "--device", "cpu"]) == 2
+    assert "tracker 'wandb' needs a package" in caplog.text
+    assert not (folder / "config.json").exists()

@@ -72,14 +72,15 @@ def test_weights_and_biases_gets_figures_and_config_and_is_closed(
 ) -> None:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    with trackers(["wandb"], tmp_path / "my run", {"recipe": {"epochs": 2}}) as (track,):
+    config = {"recipe": {"epochs": 2}, "classes": [{"identity": "the last one"}], "skipped": [{"chip_path": "a"}]}
+    with trackers(["wandb"], tmp_path / "my run", config) as (track,):
         track(REPORT)
         track(replace(REPORT, epoch=2, validation_top1=None))
     (opened,) = fake.opened
     assert (opened["name"], opened["dir"], opened["config"]) == (
         "my run",
         str(tmp_path / "my run"),
-        {"recipe": {"epochs": 2}},
+        {"recipe": {"epochs": 2}},  # which animals there are is not for others' servers
     )
     assert opened["resume"] == "allow"
     figures = {name: value for name, value in asdict(REPORT).items() if name != "epoch"}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from resight.errors import TrainingError
 from resight.models.embedder import Embedder
 from resight.models.weights import new_embedder
 from resight.training import loop
@@ -110,3 +111,15 @@ def test_every_epoch_scores_the_model_that_would_be_kept_and_changes_nothing(
     assert same(weights_of(alone), weights_of(result))
     with (tmp_path / "alone" / "log.csv").open(newline="", encoding="utf-8") as file:
         assert [row["validation_top1"] for row in csv.DictReader(file)] == ["", ""]
+
+
+def test_embeddings_that_cannot_be_scored_are_a_diverged_run(
+    tmp_path: Path, samples: list[TrainingSample], embedder: Embedder
+) -> None:
+    assert isinstance(embedder.bn, torch.nn.BatchNorm1d)
+    torch.nn.init.constant_(embedder.bn.weight, 1e9)  # the loss, which is of angles, does not see it
+    with pytest.raises(
+        TrainingError, match=r"held-out photos cannot be scored, since .* reaches .*lower learning_rate"
+    ):
+        trained(samples[::2], SMALL, tmp_path / "run", held_out=samples[1::2], initial=embedder)
+    assert not (tmp_path / "run" / "checkpoint").exists()

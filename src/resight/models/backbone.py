@@ -33,6 +33,7 @@ def make_backbone(
     """
     if not timm.is_model(name):
         raise UnknownName.among("timm backbone", name, timm.list_models())
+    _require_known_tag(name)
     settings: dict[str, Any] = {"img_size": image_size} if is_built_for_one_size(name) else {}
     if output_stride != 32:
         settings["output_stride"] = output_stride
@@ -47,6 +48,16 @@ def make_backbone(
         remedy = "; take output_stride 32 or a convolutional backbone" if output_stride != 32 else "; take others"
         raise InputError(f"timm cannot build {name!r} with {asked} ({_line(error)}){remedy}") from None
     return backbone
+
+
+def _require_known_tag(name: str) -> None:
+    """A name may bear the tag of one of its weights after a dot, which timm's ``is_model`` does not look at."""
+    try:
+        timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:
+        architecture = name.partition(".")[0]
+        known = [architecture, *timm.list_pretrained(f"{architecture}.*")]
+        raise UnknownName.among("timm backbone", name, known) from None
 
 
 def is_built_for_one_size(name: str) -> bool:

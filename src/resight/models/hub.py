@@ -76,9 +76,10 @@ def fetch(repository: str, *, remedy: str, revision: str | None = None) -> Path:
         RevisionNotFoundError,
     )
 
-    # The library lets errors of its HTTP client through, which is another one from release to release.
+    # The library lets errors of its HTTP client through, which is another one from release to release; what moves the
+    # large files (hf_xet) raises RuntimeError.
     of_the_client = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
-    failures: tuple[type[Exception], ...] = (OSError, ValueError, *of_the_client)
+    failures: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *of_the_client)
     wanted = [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE]
     name = f"{repository}@{revision}" if revision else repository
     logger.info("looking for %s on the hub", name)

@@ -65,7 +65,8 @@ def layout_of(folder: Path) -> Layout:
     if isinstance(values, dict):
         if "format" in values:
             return "resight"
-        if values.get("model_type") == "miewid" or "MiewIdNet" in (values.get("architectures") or ()):
+        classes = values.get("architectures")
+        if values.get("model_type") == "miewid" or (isinstance(classes, list) and "MiewIdNet" in classes):
             return "miewid"
         if isinstance(values.get("architecture"), str):
             return "timm"
@@ -182,6 +183,8 @@ def _timm(values: dict[str, Any], where: Path, licence: str | None) -> PublicMod
         )
     size = arguments.get("img_size") or _input_size(stated.get("input_size"), where)
     named = stated.get("classifier") or ()
+    if not isinstance(named, str | list | tuple):
+        raise InputError(f"{where} has classifier {named!r}: expected the name of a layer, or several")
     dim = values.get("num_features")
     if dim is not None and (not isinstance(dim, int) or isinstance(dim, bool)):
         raise InputError(f"{where} has num_features {dim!r}: expected a whole number")

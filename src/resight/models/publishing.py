@@ -31,7 +31,7 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 FOLDER_WORD = "FOLDER"  # stands for the folder in a card that does not know where it will lie
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_NON_COMMERCIAL = re.compile(r"\bNC\b")
+_NON_COMMERCIAL = re.compile(r"\bBY-NC\b|non-?commercial", re.IGNORECASE)  # model cards write licences in lower case
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _upload(folder: Path, repository: str, *, public: bool, message: str) -> tup
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
     except HFValidationError as error:
         raise InputError(f"hub:{repository}: {_first_line(error)}; name it otherwise") from None
-    except (OSError, client_error) as error:
+    except (OSError, RuntimeError, client_error) as error:  # RuntimeError: of what moves large files (hf_xet)
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             owner = repository.partition("/")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from resight.errors import ArtefactMismatch, InputError
 logger = logging.getLogger(__name__)
 
 _SHOWN = 3  # tensors that a message names before it counts the rest
+# What torch's reader and that of safetensors raise on files that are broken or hold something else.
+_UNREADABLE = (SafetensorError, UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError,
+               AttributeError, AssertionError, struct.error)  # fmt: skip
 
 
 def read_state(path: Path, *, remedy: str) -> dict[str, Tensor]:
@@ -37,10 +41,10 @@ def read_state(path: Path, *, remedy: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, LookupError, UnpicklingError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"weights file {path} cannot be read ({reason}): {remedy}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise InputError(f"weights file {path} holds no state dict (names and tensors): {remedy}")
     return state
 

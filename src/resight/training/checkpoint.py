@@ -185,5 +185,6 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
         **{f"recipe.{name}": value for name, value in recipe.items()},
         **{f"recipe.augment.{name}": value for name, value in augment.items()},
         **{f"samples.{name}": value for name, value in config.get("samples", {}).items()},
+        "teachers": config.get("teachers", []),
         "initial_weights_hash": config.get("initial_weights_hash"),
     }

@@ -200,7 +200,8 @@ class ChipSource:
         """
         if self._held is not None:
             for rows in batches:
-                yield self._held[torch.from_numpy(rows).to(self._device)].permute(0, 3, 1, 2)
+                # To block would be to wait for the work queued there, and to count that as waiting for chips.
+                yield self._held[torch.from_numpy(rows).to(self._device, non_blocking=True)].permute(0, 3, 1, 2)
             return
         loader: DataLoader[Chips | str] = DataLoader(
             self._files,

@@ -24,7 +24,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from resight.artefacts import write_json
-from resight.errors import TrainingError
+from resight.errors import InputError, TrainingError
 from resight.models.embedder import Embedder
 from resight.models.library import MODEL_FOLDER
 from resight.models.memory import freed_memory_kept
@@ -69,7 +69,8 @@ class Job:
         run_dir: The run's folder; its name is the run's.
         initial: Start from this model instead of the recipe's ``weights``; it is left as it is.
         held_out: Samples that are scored after each epoch, with their encounters.
-        teachers: annotation_id → (dim,) vector, one mapping a teacher, of every sample.
+        teachers: annotation_id → (dim,) vector, one mapping a teacher, of every sample; given where the recipe has a
+            ``distil_weight``, and there only.
         left_out: Annotations that have no chip; they are listed with those whose chips cannot be used.
         origin: Where the samples come from, for the run's config.
         trackers: ``tensorboard`` or ``wandb``, besides the log.
@@ -91,6 +92,18 @@ class Job:
     resume: bool = False
     on_epoch: Callable[[EpochReport], None] | None = None
     memory_limit_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that teachers and recipe go together.
+
+        Raises:
+            InputError: there are teachers without a weight, or a weight without teachers.
+        """
+        if bool(self.teachers) != (self.recipe.distil_weight > 0):
+            raise InputError(
+                f"distil_weight is {self.recipe.distil_weight:g} and there are {len(self.teachers)} teachers: "
+                "name teachers (--teachers A,B) and set distil_weight above 0, or neither"
+            )
 
 
 @dataclass(frozen=True)
@@ -234,17 +247,17 @@ def run(fabric: Fabric, job: Job, log_level: int | None = None) -> TrainResult:
                         mine = share_of(np.arange(len(part)), fabric.global_rank, fabric.world_size)
                         changes = changes_of(recipe.augment, of_part[mine])
                         chips = apply_changes(stored, changes, mirrored=mirrored[mine])
-                        truth = torch.where(mirrored, mirror_labels[part], labels[part]).to(on)
+                        truth = torch.where(mirrored, mirror_labels[part], labels[part])
                         last = number == len(batch) - 1
                         with fabric.no_backward_sync(trunk, enabled=not last), torch.set_grad_enabled(learning):
                             features = whole_batch(fabric, trunk(chips), len(part))
                         with fabric.no_backward_sync(trunk, enabled=not last):
                             loss, correct = objective(
                                 embedder.bn(features),
-                                truth,
-                                species[part].to(on),
-                                [vectors[part].to(on) for vectors in teachers],
-                                ~mirrored.to(on),
+                                truth.to(on, non_blocking=True),  # to block would be to wait for the work queued there
+                                species[part].to(on, non_blocking=True),
+                                [vectors[part].to(on, non_blocking=True) for vectors in teachers],
+                                (~mirrored).to(on, non_blocking=True),
                             )
                             fabric.backward(loss * (len(part) / len(rows)))
                         tally += torch.stack([loss.detach() * len(part), correct])
@@ -270,7 +283,7 @@ def run(fabric: Fabric, job: Job, log_level: int | None = None) -> TrainResult:
                         waited, began = 0.0, time.perf_counter()
 
                 progress = _timed(progress, time.perf_counter() - began, waited)
-                top1 = held_out.top1(network.result()) if first and job.held_out else None
+                top1 = _scored(held_out, network.result()) if first and job.held_out else None
                 report = _report(progress, optimiser, step=(epoch + 1) * len(batches), on=on, validation_top1=top1)
                 progress = Progress(epoch=epoch + 1, reports=(*progress.reports, report))
                 if first:
@@ -359,6 +372,11 @@ def _settled(fabric: Fabric, recipe: Recipe) -> Iterator[None]:
             torch.use_deterministic_algorithms(recipe.deterministic or deterministic)
             torch.backends.cudnn.benchmark = not recipe.deterministic
             yield
+        except torch.cuda.OutOfMemoryError:
+            raise TrainingError(
+                f"the memory of {on} is full, with batch_size {recipe.batch_size} in {recipe.accumulate} parts at "
+                f"image_size {recipe.image_size}: lower batch_size or image_size, or raise accumulate"
+            ) from None
         finally:
             torch.use_deterministic_algorithms(deterministic)
             torch.backends.cudnn.benchmark = searching
@@ -381,6 +399,15 @@ def _counted(progress: Progress, tally: Tensor, epoch: int, step: int) -> Progre
             f"the loss is {loss_sum} in epoch {epoch + 1} at step {step} or shortly before: {_DIVERGED}"
         )
     return replace(progress, loss_sum=progress.loss_sum + loss_sum, correct=progress.correct + int(correct))
+
+
+def _scored(held_out: HeldOut, embedder: Embedder) -> float | None:
+    """Top-1 on the photos held out; embeddings that cannot be stored stop the run, and not a search of settings."""
+    try:
+        return held_out.top1(embedder)
+    except InputError as error:
+        reason = str(error).partition(":")[0]
+        raise TrainingError(f"the held-out photos cannot be scored, since {reason}: {_DIVERGED}") from None
 
 
 def _timed(progress: Progress, seconds: float, waited: float) -> Progress:

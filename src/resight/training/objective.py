@@ -71,12 +71,13 @@ def similarity_distance(embeddings: Tensor, teachers: Sequence[Tensor], comparab
         teachers: (n, its dim), one tensor a teacher.
         comparable: (n,) bool; pairs with another chip are left out. ``None``: all are.
     """
-    if comparable is not None:
-        embeddings, teachers = embeddings[comparable], [vectors[comparable] for vectors in teachers]
     own = _cosines(embeddings)
     theirs = torch.stack([_cosines(vectors) for vectors in teachers]).mean(dim=0)
-    apart = ~torch.eye(len(own), dtype=torch.bool, device=own.device)
-    return (own - theirs)[apart].square().sum() / max(1, len(own) * (len(own) - 1))
+    # Pairs are weighted and not picked: an accelerator would have to be asked how many are left.
+    pairs = 1.0 - torch.eye(len(own), device=own.device)
+    if comparable is not None:
+        pairs = pairs * comparable * comparable[:, None]
+    return ((own - theirs).square() * pairs).sum() / pairs.sum().clamp(min=1.0)
 
 
 def margins_of(classes: Sequence[TrainingClass], recipe: Recipe) -> Tensor:

@@ -296,7 +296,7 @@ def _names(kind: type[Recipe] | type[Augmentation]) -> set[str]:
 
 def _parse(key: str, text: str, kind: Any) -> Any:
     if get_origin(kind) is Literal:  # checked against its choices when the recipe is built
-        return int(text) if text.strip().isdigit() else text
+        return int(text) if text.strip().isdecimal() else text
     if get_origin(kind) in (Union, UnionType):
         if text.strip().lower() == "none":
             return None

@@ -71,9 +71,9 @@ def run_config(
             "annotations": len(data.samples),
             "classes": len(data.classes),
             "skipped": len(data.skipped),
-            "key": _key_of_samples(data.samples),
+            "key": key_of_samples(data.samples),
         },
-        "held_out": {"annotations": len(held_out), "key": _key_of_samples(held_out)} if held_out else None,
+        "held_out": {"annotations": len(held_out), "key": key_of_samples(held_out)} if held_out else None,
         "initial_weights_hash": initial.weights_hash if initial is not None else None,
         "classes": [asdict(one) for one in data.classes],
         "skipped": [asdict(one) for one in data.skipped],
@@ -88,8 +88,9 @@ def run_config(
     }
 
 
-def _key_of_samples(samples: Sequence[TrainingSample]) -> str:
-    return key_of([[one.annotation_id, one.species, one.identity, one.chip_path.name] for one in samples])
+def key_of_samples(samples: Sequence[TrainingSample]) -> str:
+    """A short key of samples and what decides their part in a run; their order does not matter."""
+    return key_of(sorted([one.annotation_id, one.species, one.identity, one.chip_path.name] for one in samples))
 
 
 def resumed_state(

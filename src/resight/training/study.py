@@ -25,11 +25,11 @@ from resight.artefacts import Passport, key_of, write_csv, write_text
 from resight.errors import ArtefactMismatch, InputError, TrainingError
 from resight.models.library import MODEL_FOLDER
 from resight.training.checkpoint import FREE_FIELDS, STATE_FILE, EpochReport
-from resight.training.chipset import TrainingSample
 from resight.training.loop import Job, train
 from resight.training.presets import flattened
 from resight.training.recipe import Recipe, setting_types
 from resight.training.space import Parameter, Value, applied, own_values, space_of, suggest
+from resight.training.start import key_of_samples
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -276,8 +276,8 @@ class StudyFolder:
             **{f"recipe.{name}": value for name, value in flattened(recipe).items()},
             "base": self.base.name,
             "fixed": sorted(self.fixed),
-            "samples": _key_of(self.job.samples),
-            "held_out": _key_of(self.job.held_out),
+            "samples": key_of_samples(self.job.samples),
+            "held_out": key_of_samples(self.job.held_out),
             "initial_weights_hash": None if self.job.initial is None else self.job.initial.weights_hash,
             "searched": key_of([[type(one).__name__, asdict(one)] for one in self.space]),
         }
@@ -402,7 +402,3 @@ def _differences(recipe: Recipe, base: Recipe) -> dict[str, Any]:
             into, name = (augment, key.removeprefix("augment.")) if key.startswith("augment.") else (values, key)
             into[name] = "none" if new[key] is None else new[key]
     return {**values, **({"augment": augment} if augment else {})}
-
-
-def _key_of(samples: Sequence[TrainingSample]) -> str:
-    return key_of(sorted([one.annotation_id, one.species, one.identity, one.chip_path.name] for one in samples))

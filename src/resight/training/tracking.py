@@ -14,6 +14,7 @@ from resight.errors import InputError, UnknownName
 from resight.training.checkpoint import EpochReport
 
 CURVES_FILE = "curves.png"
+_KEPT_HERE = frozenset({"classes", "skipped"})  # of a run's config: a row an animal and a row a file
 
 Track = Callable[[EpochReport], None]
 
@@ -39,7 +40,7 @@ def trackers(names: Sequence[str], run_dir: Path, config: Mapping[str, Any]) -> 
     Args:
         names: ``tensorboard`` or ``wandb``.
         run_dir: Its name is the run's; both write below it.
-        config: The run's, for the reader.
+        config: The run's, for the reader; names of animals and of files stay here.
     """
     with ExitStack() as stack:
         yield [stack.enter_context(_TRACKERS[name][1](run_dir, config)) for name in names]
@@ -89,8 +90,9 @@ def _tensorboard(run_dir: Path, config: Mapping[str, Any]) -> Iterator[Track]:
 def _wandb(run_dir: Path, config: Mapping[str, Any]) -> Iterator[Track]:
     import wandb
 
+    sent = {name: value for name, value in config.items() if name not in _KEPT_HERE}
     with wandb.init(
-        project="resight", name=run_dir.name, id=run_dir.name, resume="allow", dir=str(run_dir), config=dict(config)
+        project="resight", name=run_dir.name, id=run_dir.name, resume="allow", dir=str(run_dir), config=sent
     ) as run:
         yield lambda report: run.log(_figures(report), step=report.epoch)
 

@@ -20,6 +20,7 @@ from resight.training.checkpoint import CONFIG_FILE
 from resight.training.loop import run
 from resight.training.plan import read_plan
 from resight.training.processes import make_fabric
+from resight.training.tracking import check_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not given.resume and (given.folder / CONFIG_FILE).exists():
             raise InputError(f"{given.folder} holds a run that has begun: go on with it (--resume)")
         job = read_plan(given.folder, resume=given.resume)
+        check_trackers(job.trackers)
         fabric = make_fabric(
             devices=given.devices, nodes=given.nodes, device=given.device, precision=job.recipe.precision, spawn=False
         )
