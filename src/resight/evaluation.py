@@ -209,6 +209,8 @@ def what_was_trained_on(
         classes = {(one["species"], one["identity"]) for one in run.get("classes") or ()}
         identities |= classes
         other = None if on is None else other_splits.get(on)
+        if run.get("validated_on") == split.name:
+            remarks.append(f"{name} was scored on the test side of split {split.name!r} after each epoch")
         if on is None:
             held_back = {(split.species[key], split.identity[key]) for key in test} - _training_side(split)
             if found := len(held_back & classes):

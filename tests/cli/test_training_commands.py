@@ -35,6 +35,9 @@ base = "night"
 augment.shft = 0.1
 [recipes.round]
 base = "round"
+[recipes.gently]
+base = "finetune"
+epochs = 5
 """
 
 
@@ -172,6 +175,38 @@ def test_a_stopped_run_goes_on_without_its_settings_being_said_again(resight: Co
     recipe = config_of(project, "again")["recipe"]
     assert (resumed["epochs"], recipe["learning_rate"], recipe["image_size"]) == (1, 0.001, 32)
     assert (project / "runs" / "again" / "model" / "model.safetensors").is_file()
+
+
+def test_a_stopped_run_remembers_its_species_its_teachers_and_its_start(resight: Command, project: Path) -> None:
+    words = ("--species", "lion", "--teachers", "r", "--set", "distil_weight=1", "--init", "r")
+    resight("train", "much-said", "--split", "s", *SMALL[:4], *words)
+    shutil.rmtree(project / "runs" / "much-said" / "checkpoint")
+    shutil.rmtree(project / "runs" / "much-said" / "model")
+    resight("train", "much-said", "--split", "s", "--resume")
+    config = config_of(project, "much-said")
+    assert (config["species"], config["teachers"], config["init"]) == (["lion"], ["r"], "r")
+    assert {one["species"] for one in config["classes"]} == {"lion"}
+    assert config["recipe"]["weights"] == "init"
+
+
+def test_a_recipe_made_from_finetune_wants_a_model_too(resight: Command, project: Path) -> None:
+    assert "--init MODEL" in resight("train", "y", "--split", "s", "--recipe", "gently", expect=2)
+    assert "--init and --weights" in resight("train", "y", "--split", "s", "--init", "r", "--weights", "none", expect=2)
+
+
+def test_a_taken_name_is_refused_before_any_chip_is_cut(resight: Command, project: Path) -> None:
+    before = sorted((project / "chips").iterdir())
+    assert "'r'" in resight("train", "r", "--split", "s", *SMALL, "--set", "image_size=48", expect=2)
+    assert sorted((project / "chips").iterdir()) == before
+
+
+def test_a_plan_says_how_the_workers_are_started(resight: Command, project: Path) -> None:
+    planned = resight("train", "far", "--split", "s", *SMALL, "--plan", "--json")
+    folder = project / "runs" / "far"
+    assert planned == {"run": "far", "plan": str(folder)}
+    assert (folder / "plan.json").is_file()
+    assert not (folder / "config.json").exists()
+    assert "resight.training.worker" in resight("train", "further", "--split", "s", *SMALL, "--plan")
 
 
 def test_one_run_is_trained_by_one_process_at_a_time(resight: Command, project: Path) -> None:

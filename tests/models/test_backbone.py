@@ -93,3 +93,14 @@ def test_tokens_and_channels_last_maps_become_maps() -> None:
     ]
     with pytest.raises(InputError, match="expected a feature map"):
         as_feature_map(torch.zeros(1, 5), bare, "x")
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "test_resnet"])
+def test_the_last_of_two_maps_is_the_one_map_of_a_single_level(name: str) -> None:
+    backbone = make_backbone(name, 64).eval()
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        (alone,) = feature_maps(backbone, pixels, name)
+        earlier, last = feature_maps(backbone, pixels, name, levels=2)
+    assert torch.equal(last, alone)  # with all that the network does after its last stage
+    assert (earlier.shape[-1], last.shape[-1]) == (4, 2)

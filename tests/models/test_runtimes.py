@@ -159,6 +159,43 @@ def test_half_precision_is_used_only_where_it_is_seen_to_agree(
     assert (np.abs(vectors - exact).max() > 5e-3) == agrees  # float16 did run
 
 
+def test_a_batch_that_half_precision_cannot_hold_is_done_again_in_float32(embedder: Embedder) -> None:
+    runtime = TorchRuntime(embedder, precision="float16")
+    runtime.batch = 8
+    runtime.embed_chips(CHIPS)
+    half = runtime._faster
+    assert half is not None
+    batches = 0
+
+    def overflows(images: torch.Tensor) -> torch.Tensor:
+        nonlocal batches
+        batches += 1
+        return half(images) * (float("inf") if batches == 2 else 1.0)
+
+    runtime._faster = overflows
+    vectors = runtime.embed_chips(CHIPS)
+    exact = embedder.embed_chips(CHIPS)
+    assert np.allclose(vectors[8:16], exact[8:16], rtol=2e-3, atol=2e-3)
+    assert measure_agreement(exact, vectors).holds
+
+
+def test_where_memory_is_short_batches_become_smaller(embedder: Embedder) -> None:
+    runtime = TorchRuntime(embedder)
+    runtime.batch = 16
+    sizes: list[int] = []
+
+    def small(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(images) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embedder(images)
+
+    runtime._faster = small
+    vectors = runtime.embed_chips(CHIPS[:10])
+    assert sizes == [10, 8, 4, 4, 2]
+    assert np.allclose(vectors, embedder.embed_chips(CHIPS[:10]), rtol=2e-3, atol=2e-3)
+
+
 def test_a_compiled_network_sees_batches_of_one_size_only(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 

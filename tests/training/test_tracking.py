@@ -83,12 +83,15 @@ def test_weights_and_biases_gets_figures_and_config_and_is_closed(
         {"recipe": {"epochs": 2}},  # which animals there are is not for others' servers
     )
     assert opened["resume"] == "allow"
+    with trackers(["wandb"], tmp_path / "my run", config), trackers(["wandb"], tmp_path / "other" / "my run", config):
+        pass
+    assert fake.opened[1]["id"] == opened["id"] != fake.opened[2]["id"]  # a resumed run, and another of its name
     figures = {name: value for name, value in asdict(REPORT).items() if name != "epoch"}
     without = {name: value for name, value in figures.items() if name != "validation_top1"}
     assert fake.logged == [(figures, 1), (without, 2)]  # what is not known is no figure
     with pytest.raises(KeyboardInterrupt), trackers(["wandb"], tmp_path, {}):
         raise KeyboardInterrupt
-    assert fake.ended == [None, KeyboardInterrupt]
+    assert (fake.ended[0], fake.ended[-1]) == (None, KeyboardInterrupt)
 
 
 def test_a_tracker_that_is_unknown_or_not_installed_is_one_line_before_anything_is_trained(

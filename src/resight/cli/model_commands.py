@@ -260,8 +260,15 @@ def _refuse_rerank(rerank: str) -> None:
 
 
 def names(text: str | None) -> list[str] | None:
-    """The names in a text with commas between; ``None`` where none was given."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    """The names in a text with commas between; ``None`` where none was given.
+
+    Raises:
+        InputError: a text without any name.
+    """
+    found = None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    if found == []:
+        raise InputError(f"{text!r} names nothing: give names with commas between, or leave the option out")
+    return found
 
 
 def _box(text: str) -> Box:

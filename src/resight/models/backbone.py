@@ -110,7 +110,8 @@ def feature_maps(backbone: nn.Module, pixels: Tensor, name: str, *, levels: int 
         return [as_feature_map(backbone(pixels), backbone, name)]
     earlier = earlier_level(backbone, name)
     last, maps = backbone.forward_intermediates(pixels, indices=[earlier], output_fmt="NCHW")  # type: ignore[operator]
-    return [maps[0], as_feature_map(last, backbone, name)]
+    # What the network does after its last stage, such as ConvNeXt's norm, is part of its last map.
+    return [maps[0], as_feature_map(backbone.forward_head(last), backbone, name)]  # type: ignore[operator]
 
 
 def earlier_level(backbone: nn.Module, name: str) -> int:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resight.errors import ArtefactMismatch, UnknownName
+from resight.errors import InputError, UnknownName
 from resight.models.runtimes import MODEL_FILES, PASSPORT_FILE, Runtime, can_read, open_export, require_readable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _fastest(found: FoundModel, project: Path) -> Runtime:
     if (folder / PASSPORT_FILE).is_file() and can_read(FASTEST_ON_CPU) and not _has_gpu():
         try:
             return _exported(found, FASTEST_ON_CPU, folder)
-        except ArtefactMismatch as error:
+        except InputError as error:
             logger.warning("torch is used instead: %s", error)
     return _torch(found)
 

@@ -88,6 +88,7 @@ def export_model(
     """
     UnknownName.require("export format", [format], MODEL_FILES)
     require_writable(format)
+    folder = folder.resolve()  # a folder such as "." has no name of its own
     _require_replaceable(folder)
     embedder.eval()
     chips, chips_from = _chips_to_compare(chips_folder, embedder.config.image_size)

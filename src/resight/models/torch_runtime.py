@@ -90,15 +90,30 @@ class TorchRuntime:
             if self._faster is None and len(chips) >= WORTH_PREPARING:
                 self._faster = self._make_faster(chips[:CHECKED_CHIPS])
             network = self._faster or self._embedder
-            for start in range(0, len(chips), self.batch):
+            start = 0
+            while start < len(chips):
                 batch = chips[start : start + self.batch]
-                count = len(batch)
-                if self._compiled and self._faster is not None:
-                    # It is compiled once for each size of a batch: the last one is filled up.
-                    batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - count, axis=0)])
-                embedded = network(self._to_device(batch))[:count].float().cpu().numpy()
-                vectors[start : start + count] = as_float16(embedded, first_row=start)
+                try:
+                    embedded = self._run(network, batch)
+                    if self._precision != "float32" and not np.isfinite(embedded).all():
+                        embedded = self._run(self._embedder, batch)  # a chip that half precision cannot hold
+                except torch.OutOfMemoryError:
+                    if self.batch == 1:
+                        raise
+                    self.batch //= 2
+                    logger.info("the accelerator's memory holds no more: going on with %d chips at once", self.batch)
+                    continue
+                vectors[start : start + len(batch)] = as_float16(embedded, first_row=start)
+                start += len(batch)
         return vectors
+
+    def _run(self, network: Callable[[Tensor], Tensor], batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        count = len(batch)
+        if self._compiled and network is self._faster:
+            # It is compiled once for each size of a batch: the last one is filled up.
+            batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - count, axis=0)])
+        embedded: NDArray[np.float32] = network(self._to_device(batch))[:count].float().cpu().numpy()
+        return embedded
 
     def _to_device(self, chips: NDArray[np.uint8]) -> Tensor:
         # (n, N, N, 3) seen as (n, 3, N, N) is already channels_last: nothing is rearranged.

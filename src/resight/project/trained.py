@@ -42,6 +42,7 @@ class TrainingMethods(CatalogueMethods):
         """
         from resight.training.loop import train
 
+        self._check_start(run, **job)
         prepared = self.training_job(run, split=split, **job)
         folder = prepared.run_dir
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -110,11 +111,17 @@ class TrainingMethods(CatalogueMethods):
             InputError: as of :meth:`train`.
         """
         from resight.training.plan import write_plan
-        from resight.training.start import check_name
 
-        prepared = self.training_job(run, split=split, **job)
-        check_name(prepared.run_dir, resume=False)
-        return write_plan(prepared)
+        self._check_start(run, **job)
+        return write_plan(self.training_job(run, split=split, **job))
+
+    def _check_start(self, run: str, *, resume: bool = False, trackers: Sequence[str] = (), **_: Any) -> None:
+        """Refuse at once what would be refused after the chips are cut, which may take hours."""
+        from resight.training.start import check_name
+        from resight.training.tracking import check_trackers
+
+        check_name(self.runs_folder / checked_name("run", run), resume=resume)
+        check_trackers(trackers)
 
     def training_job(
         self,
@@ -141,18 +148,24 @@ class TrainingMethods(CatalogueMethods):
             species: Only these.
             backbone: Another than the recipe's.
             init: A model to start from; its backbone is the recipe's then, and with ``finetune`` its chip size.
-            resume: Go on with the run.
+            resume: Go on with the run; species, teachers and the model it starts from need not be named again.
             teachers: Models whose cosines the new one learns to repeat, with the recipe's ``distil_weight``.
             trackers: ``tensorboard`` or ``wandb``, besides the log.
             validate_on: Score each epoch on the test side of this split. It leaks where that side is trained on here.
 
         Raises:
-            InputError: a taken name, an unknown split, species or recipe, an impossible setting.
+            InputError: an unknown split, species, model or recipe, an impossible setting.
         """
         from resight.training.assembly import hold_out, samples_of, test_side, training_side, without_chips
+        from resight.training.checkpoint import has_checkpoint, read_run_config
         from resight.training.loop import Job
 
         run_folder = self.runs_folder / checked_name("run", run)
+        if resume:
+            stored = read_run_config(run_folder)
+            species, teachers = species or stored.get("species"), teachers or stored.get("teachers", ())
+            if not has_checkpoint(run_folder):
+                init = init or stored.get("init")
         initial = None if init is None else self._find_model(init).load()
         chosen = self._recipe(run_folder, recipe, {"backbone": backbone} if backbone else {}, settings, initial, resume)
         with self.database.reading() as connection:
@@ -180,6 +193,8 @@ class TrainingMethods(CatalogueMethods):
                 "split": split,
                 "split_seed": frozen.seed,
                 "set_aside_used": any(frozen.subset[a.annotation_id] == store.SET_ASIDE for a in in_training),
+                "species": None if species is None else list(species),
+                "init": init,
                 "validated_on": validate_on,
                 "teachers": list(teachers),
             },
@@ -206,13 +221,16 @@ class TrainingMethods(CatalogueMethods):
             chosen = preset(name or _default_recipe(), self._own_recipes())
             if initial is not None:
                 own = initial.config
+                if chosen.weights == "init":
+                    chosen = replace(chosen, image_size=own.image_size)
                 chosen = replace(
-                    chosen, backbone=own.backbone, output_stride=own.output_stride, gem_levels=own.gem_levels
-                )
-            if chosen.name == "finetune":
-                if initial is None:
-                    raise InputError("recipe 'finetune' goes on from a model: name it with --init MODEL")
-                chosen = replace(chosen, image_size=initial.config.image_size)
+                    chosen, weights="init", backbone=own.backbone, output_stride=own.output_stride,
+                    gem_levels=own.gem_levels,
+                )  # fmt: skip
+                if "weights" in (settings or {}):
+                    raise InputError("--init and --weights both name what to start from: give one of them")
+            elif chosen.weights == "init" and "weights" not in (settings or {}):
+                raise InputError(f"recipe {chosen.name!r} goes on from a model: name it with --init MODEL")
         return chosen.with_settings({**overrides, **(settings or {})})
 
     def _own_recipes(self) -> Mapping[str, Mapping[str, Any]]:

@@ -102,6 +102,17 @@ def write_checkpoint(run_dir: Path, progress: Progress, tensors: Mapping[str, An
         ) from None
 
 
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether a run has one; it holds the weights, so that the model the run began with is not needed again."""
+    return (run_dir / STATE_FILE).is_file()
+
+
+def remove_leftovers(run_dir: Path) -> None:
+    """Delete what a process that was killed while it wrote a checkpoint has left beside it."""
+    for leftover in (run_dir / STATE_FILE).parent.glob(f".{STATE_FILE.name}.*"):
+        leftover.unlink(missing_ok=True)
+
+
 def read_checkpoint(run_dir: Path) -> tuple[Progress, dict[str, Any]] | None:
     """Read the checkpoint on the CPU; ``None`` where there is none yet.
 

@@ -123,14 +123,13 @@ TUNED = Recipe(
 )
 
 # For a site that answers: larger chips and the paper's network.
-PRODUCTION = replace(
-    TUNED, name="production", backbone="efficientnetv2_rw_m", image_size=440, batch_size=64, output_stride=32
-)
+PRODUCTION = replace(TUNED, name="production", backbone="efficientnetv2_rw_m", image_size=440, batch_size=64)
 
 # From any trained model (--init), without the data it was trained on: the head first, then all (paper, §5.5).
 FINETUNE = replace(
     TUNED,
     name="finetune",
+    weights="init",
     epochs=20,
     head_only_epochs=4,
     learning_rate=1e-4,

@@ -73,7 +73,8 @@ class Recipe:
     Attributes:
         name: Of the preset this recipe comes from.
         backbone: Name of a timm model.
-        weights: ``imagenet`` for published weights, ``none`` for a random start, or a file.
+        weights: ``imagenet`` for published weights, ``none`` for a random start, ``init`` for those of a model that is
+            named when training starts, or a file.
         image_size: Side of the chips in pixels.
         output_stride: Of the backbone's last feature map: 32, or 16 for twice its resolution.
         gem_levels: Feature maps that are pooled: the last one, or the last two.

@@ -18,7 +18,14 @@ from resight.models.config import EmbedderConfig
 from resight.models.embedder import Embedder, load_strictly
 from resight.models.packaged import PACKAGED
 from resight.models.weights import new_embedder
-from resight.training.checkpoint import CONFIG_FILE, Progress, read_checkpoint, read_run_config, require_same_run
+from resight.training.checkpoint import (
+    CONFIG_FILE,
+    Progress,
+    read_checkpoint,
+    read_run_config,
+    remove_leftovers,
+    require_same_run,
+)
 from resight.training.chipset import TrainingSample, TrainingSet
 from resight.training.recipe import Recipe
 from resight.version import __version__
@@ -103,6 +110,7 @@ def resumed_state(
         ArtefactMismatch: it was started with something else, or its checkpoint is broken.
     """
     stored = read_run_config(run_dir)
+    remove_leftovers(run_dir)
     state = read_checkpoint(run_dir)
     if initial is None and state is not None:
         # The checkpoint holds the weights: the model that the run started from is not needed again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from resight.artefacts import atomic_path
+from resight.artefacts import atomic_path, write_text
 from resight.errors import InputError, UnknownName
 from resight.training.checkpoint import EpochReport
 
@@ -91,9 +92,14 @@ def _wandb(run_dir: Path, config: Mapping[str, Any]) -> Iterator[Track]:
     import wandb
 
     sent = {name: value for name, value in config.items() if name not in _KEPT_HERE}
+    # A resumed run goes on with its curve; another run of the same name has one of its own.
+    id_file = run_dir / "wandb-id.txt"
+    if not id_file.is_file():
+        write_text(id_file, secrets.token_hex(8))
     with wandb.init(
-        project="resight", name=run_dir.name, id=run_dir.name, resume="allow", dir=str(run_dir), config=sent
-    ) as run:
+        project="resight", name=run_dir.name, id=id_file.read_text(encoding="utf-8"), resume="allow",
+        dir=str(run_dir), config=sent,
+    ) as run:  # fmt: skip
         yield lambda report: run.log(_figures(report), step=report.epoch)
 
 
