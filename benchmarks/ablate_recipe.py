@@ -162,8 +162,10 @@ def _cell(
         for split, mean in zip(splits, means, strict=True)
         if (split, species[0]) in base
     ]
-    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("nan")
-    return f"{statistics.mean(means):.1f} ({statistics.mean(differences):+.1f} ± {error:.1f})"
+    difference = f"{statistics.mean(differences):+.1f}"
+    if len(differences) > 1:
+        difference += f" ± {statistics.stdev(differences) / len(differences) ** 0.5:.1f}"
+    return f"{statistics.mean(means):.1f} ({difference})"
 
 
 if __name__ == "__main__":
