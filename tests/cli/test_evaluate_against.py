@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from resight.cli import run
 from resight.models.weights import new_embedder
 
 from ..catalogue.projects import herd, row
-
-Command = Callable[..., Any]
+from .conftest import Command
 
 
 def make_run(project: Path, name: str, seed: int, **config: Any) -> None:
@@ -47,21 +45,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(folder, "v1", 1, split="s", split_seed=1, set_aside_used=False, classes=[])
     make_run(folder, "v2", 2, split="s", split_seed=1, set_aside_used=False, classes=[])
     return folder
-
-
-@pytest.fixture
-def resight(project: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    def command(*words: str, expect: int = 0) -> Any:
-        capsys.readouterr()
-        code = run(["--project", str(project), *words])
-        captured = capsys.readouterr()
-        assert code == expect, captured.err
-        if expect:
-            assert captured.err.count("\n") == 1, captured.err
-            return captured.err
-        return json.loads(captured.out) if "--json" in words else captured.out
-
-    return command
 
 
 def test_the_document_keeps_what_evaluate_gives_and_adds_the_comparison(resight: Command, project: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,7 +17,8 @@ from resight.demo.population import Population, draw_population
 from resight.ranking import TIE
 from resight.settings import read, set_viewpoint_policy
 
-Command = Callable[..., Any]
+from .conftest import Command
+
 QUICK = ("--set", "epochs=1", "--set", "image_size=64", "--backbone", "test_efficientnet", "--set", "weights=none")
 
 
@@ -39,21 +39,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, population: Population) ->
     assert run(["--project", str(folder), "split", "s", "--seed", "1"]) == 0
     assert run(["--project", str(folder), "train", "r", "--split", "s", *QUICK]) == 0
     return folder
-
-
-@pytest.fixture
-def resight(project: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    def command(*words: str, expect: int = 0) -> Any:
-        capsys.readouterr()
-        code = run(["--project", str(project), *words])
-        captured = capsys.readouterr()
-        assert code == expect, captured.err
-        if expect:
-            assert captured.err.count("\n") == 1, captured.err
-            return captured.err
-        return json.loads(captured.out) if "--json" in words else captured.out
-
-    return command
 
 
 @pytest.mark.parametrize(

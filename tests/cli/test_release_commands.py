@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -20,7 +17,7 @@ from resight.models.config import read_config
 from resight.models.embedder import Embedder
 from resight.models.weights import new_embedder
 
-Command = Callable[..., Any]
+from .conftest import Command
 
 
 def draw_herd(folder: Path) -> Path:
@@ -55,22 +52,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(folder / "runs" / "r")
     make_run(folder / "runs" / "half", finished=False)
     return folder
-
-
-@pytest.fixture
-def resight(project: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    def command(*words: str, expect: int = 0) -> Any:
-        capsys.readouterr()
-        code = run(["--project", str(project), *words])
-        captured = capsys.readouterr()
-        assert code == expect, captured.err
-        if expect:
-            assert captured.err.count("\n") == 1, captured.err
-            assert captured.out == ""
-            return captured.err
-        return json.loads(captured.out) if "--json" in words else captured.out
-
-    return command
 
 
 def test_publish_writes_a_model_with_a_card_from_the_run_and_the_catalogue(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from filelock import FileLock
 from resight.cli import run
 
 from ..catalogue.projects import herd, row
+from .conftest import Command
 
-Command = Callable[..., Any]
 SMALL = ("--set", "epochs=1", "--set", "image_size=32", "--backbone", "test_resnet", "--weights", "none")
 OF_THE_PROJECT = """
 [recipes.night]
@@ -63,21 +62,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
         file.write(OF_THE_PROJECT)
     assert run(["--project", str(folder), "train", "r", "--split", "s", *SMALL]) == 0
     return folder
-
-
-@pytest.fixture
-def resight(project: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    def command(*words: str, expect: int = 0) -> Any:
-        capsys.readouterr()
-        code = run(["--project", str(project), *words])
-        captured = capsys.readouterr()
-        assert code == expect, captured.err
-        if expect:
-            assert captured.err.count("\n") == 1, captured.err
-            return captured.err
-        return json.loads(captured.out) if "--json" in words else captured.out
-
-    return command
 
 
 def config_of(project: Path, name: str) -> dict[str, Any]:

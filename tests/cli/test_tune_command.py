@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,8 +17,8 @@ from resight.training.checkpoint import EpochReport
 from resight.training.loop import Job
 
 from ..catalogue.projects import herd, row
+from .conftest import Command
 
-Command = Callable[..., Any]
 QUICK = ("--backbone", "test_efficientnet", "--weights", "none", "--set", "image_size=32", "--set", "epochs=1")
 
 
@@ -39,21 +37,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("s", "1"), ("t", "2")):
         assert run(["--project", str(folder), "split", name, "--seed", seed]) == 0
     return folder
-
-
-@pytest.fixture
-def resight(project: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    def command(*words: str, expect: int = 0) -> Any:
-        capsys.readouterr()
-        code = run(["--project", str(project), *words])
-        captured = capsys.readouterr()
-        assert code == expect, captured.err
-        if expect:
-            assert captured.err.count("\n") == 1, captured.err
-            return captured.err
-        return json.loads(captured.out) if "--json" in words else captured.out
-
-    return command
 
 
 @pytest.fixture

@@ -19,11 +19,10 @@ from resight.errors import ArtefactMismatch, InputError
 from resight.models.backbone import as_feature_map, backbone_dim, feature_maps, make_backbone, pooled_vectors
 from resight.models.config import CONFIG_FILE, WEIGHTS_FILE, EmbedderConfig, config_text, read_config
 from resight.models.pooling import GeM, GeMLevels
+from resight.models.runtimes import as_float16, require_chips
 from resight.models.states import hash_of_weights, load_strictly
 
 __all__ = ["Embedder", "as_feature_map", "backbone_dim", "hash_of_weights", "load_strictly", "make_backbone"]
-
-LARGEST_FLOAT16 = 65504.0
 
 
 class Embedder(nn.Module):
@@ -104,12 +103,7 @@ class Embedder(nn.Module):
         Raises:
             InputError: chips of another type or size, or an embedding that float16 cannot hold.
         """
-        size = self.config.image_size
-        if chips.dtype != np.uint8 or chips.ndim != 4 or chips.shape[1:] != (size, size, 3):
-            raise InputError(
-                f"chips are {chips.dtype} of shape {chips.shape}, expected uint8 of shape (n, {size}, {size}, 3): "
-                f"cut them at {size} pixels for this model"
-            )
+        require_chips(chips, self.config.image_size)
         vectors = np.empty((len(chips), self.config.dim), dtype=np.float16)
         device = self.mean.device
         was_training = self.training
@@ -121,8 +115,7 @@ class Embedder(nn.Module):
                     # (n, N, N, 3) seen as (n, 3, N, N) is already channels_last: nothing is rearranged.
                     images = torch.tensor(batch, device=device).permute(0, 3, 1, 2)
                     embedded = self(images).float().cpu().numpy()
-                    _check_range(embedded, first_row=start)
-                    vectors[start : start + len(batch)] = embedded
+                    vectors[start : start + len(batch)] = as_float16(embedded, first_row=start)
         finally:
             self.train(was_training)
         return vectors
@@ -180,16 +173,6 @@ def _pooling(config: EmbedderConfig) -> nn.Module:
     if config.gem_levels == 2:
         return GeMLevels(2, config.pooling_p, config.pooling_eps)
     return GeM(config.pooling_p, config.pooling_eps)
-
-
-def _check_range(embedded: npt.NDArray[np.float32], *, first_row: int) -> None:
-    largest = np.abs(embedded).max(axis=1)
-    wrong = np.flatnonzero(~(largest <= LARGEST_FLOAT16))  # NaN fails the comparison as well
-    if len(wrong):
-        raise InputError(
-            f"the embedding of chip {first_row + int(wrong[0])} reaches {largest[wrong[0]]}, and float16 holds at most "
-            f"{LARGEST_FLOAT16:.0f}: the model's weights are broken or untrained; take another model"
-        )
 
 
 def _channels(values: tuple[float, float, float]) -> Tensor:
