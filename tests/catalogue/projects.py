@@ -56,6 +56,17 @@ def herd(folder: Path, rows: Sequence[Mapping[str, Any]], name: str = "herd.csv"
     return write_rows(folder / name, rows)
 
 
+def two_species(folder: Path, *, animals: int) -> Path:
+    """Write a table of lions and zebras, each animal met on 5 days, and draw its photos."""
+    rows = [
+        row(number, path=f"{species}{number}.png", species=species, individual=f"{species}{number // 5}",
+            date=f"2024-05-{number % 5 + 1:02}")
+        for species in ("lion", "zebra")
+        for number in range(5 * animals)
+    ]  # fmt: skip
+    return herd(folder, rows)
+
+
 def do_import(project: Project, path: Path, **options: Any) -> ImportReport:
     return project.import_(path, ImportOptions(**options))
 

@@ -16,7 +16,7 @@ import torch
 from resight.cli import run
 from resight.models.weights import new_embedder
 
-from ..catalogue.projects import herd, row
+from ..catalogue.projects import two_species
 from .conftest import Command
 
 
@@ -30,13 +30,7 @@ def make_run(project: Path, name: str, seed: int, **config: Any) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = [
-        row(number, path=f"{species}{number}.png", species=species, individual=f"{species}{number // 5}",
-            date=f"2024-05-{number % 5 + 1:02}")
-        for species in ("lion", "zebra")
-        for number in range(70)
-    ]  # fmt: skip
-    table = herd(tmp_path_factory.mktemp("drawn"), rows)
+    table = two_species(tmp_path_factory.mktemp("drawn"), animals=14)
     folder = tmp_path_factory.mktemp("projects") / "demo"
     assert run(["init", str(folder)]) == 0
     assert run(["--project", str(folder), "import", str(table)]) == 0

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from resight.cli import run
 
-from ..catalogue.projects import herd, row
+from ..catalogue.projects import two_species
 from .conftest import Command
 
 SMALL = ("--set", "epochs=1", "--set", "image_size=32", "--backbone", "test_resnet", "--weights", "none")
@@ -43,13 +43,7 @@ epochs = 5
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of two species, 14 animals each with 5 encounters, and its photos beside it."""
-    rows = [
-        row(number, path=f"{species}{number}.png", species=species, individual=f"{species}{number // 5}",
-            date=f"2024-05-{number % 5 + 1:02}")
-        for species in ("lion", "zebra")
-        for number in range(70)
-    ]  # fmt: skip
-    return herd(tmp_path_factory.mktemp("drawn"), rows)
+    return two_species(tmp_path_factory.mktemp("drawn"), animals=14)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from resight.training import loop, study
 from resight.training.checkpoint import EpochReport
 from resight.training.loop import Job
 
-from ..catalogue.projects import herd, row
+from ..catalogue.projects import two_species
 from .conftest import Command
 
 QUICK = ("--backbone", "test_efficientnet", "--weights", "none", "--set", "image_size=32", "--set", "epochs=1")
@@ -24,13 +24,7 @@ QUICK = ("--backbone", "test_efficientnet", "--weights", "none", "--set", "image
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = [
-        row(number, path=f"{species}{number}.png", species=species, individual=f"{species}{number // 5}",
-            date=f"2024-05-{number % 5 + 1:02}")
-        for species in ("lion", "zebra")
-        for number in range(60)
-    ]  # fmt: skip
-    table = herd(tmp_path_factory.mktemp("drawn"), rows)
+    table = two_species(tmp_path_factory.mktemp("drawn"), animals=12)
     folder = tmp_path_factory.mktemp("projects") / "demo"
     assert run(["init", str(folder)]) == 0
     assert run(["--project", str(folder), "import", str(table)]) == 0

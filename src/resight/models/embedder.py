@@ -16,13 +16,11 @@ from torch import Tensor, nn
 
 from resight.artefacts import atomic_path, write_text
 from resight.errors import ArtefactMismatch, InputError
-from resight.models.backbone import as_feature_map, backbone_dim, feature_maps, make_backbone, pooled_vectors
+from resight.models.backbone import feature_maps, make_backbone, pooled_vectors
 from resight.models.config import CONFIG_FILE, WEIGHTS_FILE, EmbedderConfig, config_text, read_config
 from resight.models.pooling import GeM, GeMLevels
 from resight.models.runtimes import as_float16, require_chips
 from resight.models.states import hash_of_weights, load_strictly
-
-__all__ = ["Embedder", "as_feature_map", "backbone_dim", "hash_of_weights", "load_strictly", "make_backbone"]
 
 
 class Embedder(nn.Module):

@@ -15,8 +15,9 @@ import torch
 from resight.artefacts import key_of
 from resight.errors import InputError
 from resight.models.config import EmbedderConfig
-from resight.models.embedder import Embedder, load_strictly
+from resight.models.embedder import Embedder
 from resight.models.packaged import PACKAGED
+from resight.models.states import load_strictly
 from resight.models.weights import new_embedder
 from resight.training.checkpoint import (
     CONFIG_FILE,
