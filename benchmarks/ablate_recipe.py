@@ -48,6 +48,8 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
     "species-head": {"species_weight": "0.2"},
     "gem-2-levels": {"gem_levels": "2"},
     "last-stride-1": {"output_stride": "16"},
+    "columns-2": {"gem_columns": "2"},
+    "columns-4": {"gem_columns": "4"},
     "weight-decay-0.05": {"weight_decay": "0.05"},
     "strong-augmentation": {
         "augment.shift": "0.15",

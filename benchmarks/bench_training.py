@@ -4,7 +4,7 @@ Peer: float32, NCHW, eager, Adam, one sub-center ArcFace, chips loaded from thei
 one by one with torchvision before they are normalised. Ours: ``resight.training.loop`` with the recipe's augmentation,
 channels_last, bfloat16 on an accelerator. Both train the same backbone on the same drawn chips, cached on disk.
 
-    python benchmarks/bench_training.py [--backbone B] [--size 256] [--batch 112] [--steps 30] [--compile]
+    python benchmarks/bench_training.py [--backbone B] [--size 256] [--batch 112] [--steps 30] [--compile] [--profile]
 
 On a CPU the defaults shrink to a network that fits it. Exits 1 where the aim (3 times the peer) is missed on a GPU.
 """
@@ -22,11 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from resight.models.heads import SubCenterArcFace, spread_margins
 from resight.models.weights import new_embedder
+from resight.training.checkpoint import EpochReport
 from resight.training.chipset import TrainingSample
 from resight.training.loop import Job, train
 from resight.training.presets import TUNED
@@ -106,17 +108,38 @@ def peer_rate(samples: list[TrainingSample], backbone: str, size: int, batch: in
 
 
 def our_rate(
-    samples: list[TrainingSample], backbone: str, size: int, batch: int, steps: int, folder: Path, compiled: bool
+    samples: list[TrainingSample],
+    backbone: str,
+    size: int,
+    batch: int,
+    steps: int,
+    folder: Path,
+    compiled: bool,
+    profiled: bool,
 ) -> tuple[float, float, float]:
-    """Images a second of the second epoch on, share of time waiting in percent, memory in MiB."""
-    epochs = max(2, 1 + -(-steps * batch // len(samples)))
+    """Images a second of the second epoch on, share of time waiting in percent, memory in MiB.
+
+    Where it is profiled, the kernels of the second epoch are printed and the figures are of the epochs after it.
+    """
+    epochs = max(4, 1 + -(-steps * batch // len(samples)))
     recipe = replace(
         TUNED, backbone=backbone, weights="none", image_size=size, batch_size=batch, epochs=epochs, warmup_epochs=1.0,
         precision="bfloat16" if torch.cuda.is_available() else "float32", compile=compiled,
     )  # fmt: skip
-    reports = []
-    train(Job(samples, recipe, folder, on_epoch=reports.append))
-    later = reports[1:]
+    reports: list[EpochReport] = []
+    kernels = profile(activities=[ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU])
+
+    def on_epoch(report: EpochReport) -> None:
+        reports.append(report)
+        if profiled and report.epoch == 1:
+            kernels.start()
+        if profiled and report.epoch == 2:
+            kernels.stop()
+
+    train(Job(samples, recipe, folder, on_epoch=on_epoch))
+    if profiled:
+        print(kernels.key_averages().table(sort_by="self_cuda_time_total", row_limit=25, max_name_column_width=90))
+    later = reports[2 if profiled else 1 :]
     seconds = sum(report.seconds for report in later)
     waited = sum(report.waiting_percent * report.seconds for report in later) / seconds
     return sum(report.images for report in later) / seconds, waited, later[-1].memory_mib
@@ -131,6 +154,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=112 if on_gpu else 32)
     parser.add_argument("--steps", type=int, default=30 if on_gpu else 8)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="print where the time of an epoch of ours goes")
     arguments = parser.parse_args()
     device = "cuda" if on_gpu else "cpu"
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
@@ -143,7 +167,7 @@ def main() -> int:
             samples.append(TrainingSample(f"a{number:05d}", "drawn", f"{number // 4}", path))
         what = (samples, arguments.backbone, arguments.size, arguments.batch, arguments.steps)
         peer = peer_rate(*what, device)
-        ours, waited, memory = our_rate(*what, Path(folder) / "run", arguments.compile)
+        ours, waited, memory = our_rate(*what, Path(folder) / "run", arguments.compile, arguments.profile)
     print(f"{name}; {arguments.backbone}, {arguments.size} px, batch {arguments.batch}")
     print(f"peer {peer:.1f} images/s; ours {ours:.1f} images/s: {ours / peer:.2f} x")
     print(f"ours waited {waited:.1f} % of the time for chips, {memory:.0f} MiB at most")

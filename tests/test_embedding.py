@@ -262,7 +262,14 @@ def test_the_passport_holds_all_that_changes_a_vector() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"pooling": "backbone"}, {"output_stride": 16}, {"gem_levels": 2}, {"neck": "none"}, {"pooling_eps": 0.1}],
+    [
+        {"pooling": "backbone"},
+        {"output_stride": 16},
+        {"gem_levels": 2},
+        {"gem_columns": 2},
+        {"neck": "none"},
+        {"pooling_eps": 0.1},
+    ],
 )
 def test_settings_that_do_not_show_in_the_weights_make_other_vectors(tmp_path: Path, change: dict[str, Any]) -> None:
     usual, changed = passport_for(Network()), passport_for(Network(**change))

@@ -29,8 +29,8 @@ from resight import progress
 from resight.artefacts import Passport
 from resight.chips import ChipSet
 from resight.errors import ArtefactMismatch, ResightError
+from resight.memory import freed_memory_kept
 from resight.models.config import EmbedderConfig
-from resight.models.memory import freed_memory_kept
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ EMBED_VERSION = 1  # raise it whenever the same chip and weights would give othe
 BATCH = 32
 READ_AHEAD = 2  # batches of chips that are read while the network works
 WAIT_SECONDS = 3600
-_SHAPING = ("pooling", "pooling_eps", "gem_levels", "output_stride", "neck")  # none of them shows in the weights
+# None of them shows in the weights.
+_SHAPING = ("pooling", "pooling_eps", "gem_levels", "gem_columns", "output_stride", "neck")
 VECTORS, ROWS, PASSPORT = "vectors.npy", "annotations.parquet", "passport.json"
 
 

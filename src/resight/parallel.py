@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TypeVar
 
 from resight import progress
+from resight.memory import freed_memory_kept
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,7 +27,8 @@ def parallel_map(
     """Yield ``function(item)`` for every item, in order.
 
     Threads serve: decoding and resizing of pictures run outside the interpreter's lock. At most a few items a
-    worker wait at once, so memory does not grow with the number of items.
+    worker wait at once, so memory does not grow with the number of items. What one picture has freed the next one
+    takes, without asking the system for it.
 
     Args:
         function: What to do; its exceptions reach the caller.
@@ -37,7 +39,7 @@ def parallel_map(
     """
     count = workers or os.cpu_count() or 1
     remaining = iter(items)
-    with ThreadPoolExecutor(count) as pool, progress.bar(label, total) as running:
+    with freed_memory_kept(), ThreadPoolExecutor(count) as pool, progress.bar(label, total) as running:
         waiting: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(remaining, count * 4))
         while waiting:
             result = waiting.popleft().result()

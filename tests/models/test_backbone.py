@@ -47,6 +47,15 @@ def test_the_earlier_level_has_stride_16_whatever_the_last_one_has() -> None:
         assert last.shape == (1, 256, side, side)
 
 
+def test_columns_make_an_embedding_so_many_times_longer() -> None:
+    assert backbone_dim("tf_efficientnet_lite0", 224, gem_columns=4) == 4 * 1280
+    assert backbone_dim("test_resnet", 64, gem_levels=2, gem_columns=2) == 2 * (192 + 96)
+    with pytest.raises(InputError, match=r"2 wide and 2 high at 64 pixels.*gem_columns 3 wide; set fewer"):
+        backbone_dim("test_resnet", 64, gem_columns=3)
+    with pytest.raises(InputError, match=r"100 wide and 1 high.*convolutional backbone"):  # a transformer's tokens
+        backbone_dim("test_vit", 160, gem_columns=2)
+
+
 def test_a_backbone_without_stages_has_no_second_level() -> None:
     with pytest.raises(InputError, match=r"strides \[16, 16.*set gem_levels 1"):
         backbone_dim("test_vit", 160, gem_levels=2)

@@ -199,6 +199,8 @@ def edit_config(folder: Path, **changes: object) -> None:
         ({"output_stride": 8}, InputError, "output_stride 8: expected 32 or 16"),
         ({"gem_levels": True}, InputError, "gem_levels True: expected 1 or 2"),
         ({"gem_levels": 2, "pooling": "backbone"}, InputError, "1 where pooling is 'backbone'"),
+        ({"gem_columns": 2, "pooling": "backbone"}, InputError, "gem_columns 2: expected 1 where pooling is"),
+        ({"gem_columns": 0}, InputError, "gem_columns 0: expected a whole number above 0"),
         ({"weights_hash": None}, InputError, "weights_hash None"),
         ({"backbone": "resnet10x"}, UnknownName, "no timm backbone named 'resnet10x'"),
     ],
@@ -214,7 +216,7 @@ def test_a_config_that_cannot_be_used_is_refused(
 
 def test_a_config_without_the_later_keys_means_what_it_always_did() -> None:
     values = CONFIG.to_json()
-    later = {"pooling": "gem", "gem_levels": 1, "output_stride": 32, "neck": "batchnorm"}
+    later = {"pooling": "gem", "gem_levels": 1, "gem_columns": 1, "output_stride": 32, "neck": "batchnorm"}
     for key, usual in later.items():
         assert values.pop(key) == usual
     assert EmbedderConfig.from_json(values) == CONFIG
@@ -227,7 +229,7 @@ def test_keys_of_the_transformers_library_are_passed_over(embedder: Embedder, tm
 
 
 def test_the_config_survives_json() -> None:
-    config = replace(CONFIG, licence=None, pooling_p=4.0, gem_levels=2, output_stride=16, neck="none")
+    config = replace(CONFIG, licence=None, pooling_p=4.0, gem_levels=2, gem_columns=3, output_stride=16, neck="none")
     assert EmbedderConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     with pytest.raises(InputError, match="lacks dim"):
         EmbedderConfig.from_json({key: value for key, value in CONFIG.to_json().items() if key != "dim"})

@@ -38,6 +38,15 @@ def test_stays_float32_under_autocast_where_half_precision_would_overflow() -> N
     assert pooled.tolist() == [pytest.approx([50.0, 50.0], rel=1e-5)]
 
 
+def test_columns_are_pooled_apart_and_stand_left_to_right() -> None:
+    features = torch.tensor([[[[1.0, 2.0, 5.0], [3.0, 6.0, 9.0]], [[0.0, 0.0, 1.0], [0.0, 0.0, 7.0]]]])  # (1, 2, 2, 3)
+    pooled = GeM(p=1.0, columns=2)(features)[0]  # the left column is two positions wide, the right one
+    assert pooled.tolist() == pytest.approx([12 / 4, 0.0, 7.0, 4.0], abs=1e-5)
+    assert torch.equal(GeM(p=3.0, columns=1)(features), GeM(p=3.0)(features))
+    flipped = GeM(p=1.0, columns=3)(features.flip(-1)).view(3, 2)
+    assert torch.allclose(flipped, GeM(p=1.0, columns=3)(features).view(3, 2).flip(0))
+
+
 def test_levels_have_an_exponent_each_and_stand_side_by_side() -> None:
     fine = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
     coarse = torch.tensor([[[[5.0]], [[7.0]]]])  # (1, 2, 1, 1)
@@ -45,5 +54,7 @@ def test_levels_have_an_exponent_each_and_stand_side_by_side() -> None:
     with torch.no_grad():
         pooling.levels[0].p.fill_(2.0)
     assert pooling([fine, coarse])[0].tolist() == pytest.approx([(50 / 4) ** 0.5, 5.0, 7.0])
+    halves = GeMLevels(2, p=1.0, columns=2)
+    assert halves([fine, torch.tensor([[[[5.0, 1.0]]]])])[0].tolist() == pytest.approx([2.0, 4.0, 5.0, 1.0])
     with pytest.raises(ValueError, match="shorter"):
         pooling([fine])

@@ -143,6 +143,7 @@ def cosines(first: torch.Tensor, second: torch.Tensor) -> np.ndarray[Any, Any]:
         ("test_coatnet", {}),  # has buffers that are not saved, and is built for one size
         ("test_vit", {}),  # gives tokens
         ("test_efficientnet", {"gem_levels": 2, "output_stride": 16}),
+        ("test_resnet", {"gem_levels": 2, "gem_columns": 2}),
         ("test_vit", {"pooling": "backbone", "neck": "none"}),
         ("test_resnet", {"neck": "none"}),
     ],

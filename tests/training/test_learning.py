@@ -282,9 +282,11 @@ def test_the_species_sampler_and_groups_of_identities_train(tmp_path: Path, samp
         assert reports[0].images == 13
 
 
-def test_many_centres_twice_the_resolution_and_two_levels_train(tmp_path: Path, samples: list[TrainingSample]) -> None:
-    recipe = replace(SMALL, epochs=1, centres=3, annotations_per_centre=2, output_stride=16, gem_levels=2)
+def test_centres_resolution_levels_and_columns_go_together(tmp_path: Path, samples: list[TrainingSample]) -> None:
+    recipe = replace(
+        SMALL, epochs=1, centres=3, annotations_per_centre=2, output_stride=16, gem_levels=2, gem_columns=2
+    )
     result = trained(samples, recipe, tmp_path / "run")
     model = Embedder.load(result.model)
-    assert (model.config.output_stride, model.config.gem_levels) == (16, 2)
+    assert (model.config.output_stride, model.config.gem_levels, model.config.gem_columns) == (16, 2, 2)
     assert np.isfinite(result.final_loss)

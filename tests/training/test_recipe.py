@@ -93,6 +93,7 @@ def test_what_is_no_setting_cannot_be_set(key: str) -> None:
         ("output_stride", "8", "one of 32, 16"),
         ("output_stride", "³", "one of 32, 16"),
         ("gem_levels", "3", "one of 1, 2"),
+        ("gem_columns", "0", "at least 1"),
         ("mirror", "yes", "one of off, new, same, by-species"),
         ("sampler", "random", "one of shuffle, identities, species"),
         ("use_set_aside", "yes", "true or false"),

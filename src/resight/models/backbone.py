@@ -67,11 +67,18 @@ def is_built_for_one_size(name: str) -> bool:
 
 
 def backbone_dim(
-    name: str, image_size: int, *, pooling: str = "gem", output_stride: int = 32, gem_levels: int = 1
+    name: str,
+    image_size: int,
+    *,
+    pooling: str = "gem",
+    output_stride: int = 32,
+    gem_levels: int = 1,
+    gem_columns: int = 1,
 ) -> int:
     """Length of the embeddings that a backbone gives with this pooling.
 
-    With GeM it is the channels of the last feature map, and with two levels those of the map before it as well.
+    With GeM it is the channels of the last feature map, and with two levels those of the map before it as well, times
+    the columns.
 
     Raises:
         UnknownName: timm has no model of that name.
@@ -84,11 +91,19 @@ def backbone_dim(
         try:
             if pooled:
                 return pooled_vectors(backbone(pixels), name).shape[1]
-            return sum(level.shape[1] for level in feature_maps(backbone, pixels, name, levels=gem_levels))
+            maps = feature_maps(backbone, pixels, name, levels=gem_levels)
         except _REFUSALS as error:
             raise InputError(
                 f"backbone {name!r} takes no pictures of {image_size} pixels ({_line(error)}): take another image_size"
             ) from None
+    height, width = maps[-1].shape[-2:]
+    if gem_columns > 1 and (height == 1 or width < gem_columns):
+        raise InputError(
+            f"backbone {name!r} gives a feature map {width} wide and {height} high at {image_size} pixels: expected "
+            f"two dimensions and at least gem_columns {gem_columns} wide; set fewer columns, a larger image_size or "
+            "output_stride 16, or take a convolutional backbone"
+        )
+    return gem_columns * sum(level.shape[1] for level in maps)
 
 
 def feature_maps(backbone: nn.Module, pixels: Tensor, name: str, *, levels: int = 1) -> list[Tensor]:

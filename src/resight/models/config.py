@@ -35,7 +35,7 @@ class EmbedderConfig:
 
     Attributes:
         backbone: Name of a timm model.
-        dim: Length of an embedding: the channels of the feature maps that are pooled.
+        dim: Length of an embedding: the channels of the feature maps that are pooled, times ``gem_columns``.
         image_size: Side of the square chips in pixels.
         mean: Mean per channel (R, G, B) that is taken off, in units of [0, 1].
         std: Standard deviation per channel that divides, in units of [0, 1].
@@ -46,6 +46,8 @@ class EmbedderConfig:
             exponent.
         gem_levels: Feature maps that GeM pools: 1 is the last; 2 is the last two (strides 16 and 32), side by side,
             each with an exponent of its own.
+        gem_columns: Upright strips of equal width, left to right, that GeM pools apart and sets side by side; 1 pools
+            the whole map, which forgets where on the animal a mark was.
         output_stride: Pixels a position of the last feature map, 32 or 16; 16 is for convolutional backbones.
         neck: ``batchnorm`` after the pooling, or ``none``.
         weights_source: Where the weights come from, for the reader.
@@ -62,6 +64,7 @@ class EmbedderConfig:
     pooling_eps: float = 1e-6
     pooling: Literal["gem", "backbone"] = "gem"
     gem_levels: Literal[1, 2] = 1
+    gem_columns: int = 1
     output_stride: Literal[32, 16] = 32
     neck: Literal["batchnorm", "none"] = "batchnorm"
     weights_source: str = "none"
@@ -76,7 +79,7 @@ class EmbedderConfig:
         for name in ("backbone", "weights_source"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise _wrong(name, getattr(self, name), "a non-empty text")
-        for name in ("dim", "image_size"):
+        for name in ("dim", "image_size", "gem_columns"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise _wrong(name, value, "a whole number above 0")
@@ -92,8 +95,9 @@ class EmbedderConfig:
             value = getattr(self, name)
             if isinstance(value, (bool, float)) or value not in choices:
                 raise _wrong(name, value, " or ".join(repr(choice) for choice in choices))
-        if self.pooling == "backbone" and self.gem_levels != 1:
-            raise _wrong("gem_levels", self.gem_levels, "1 where pooling is 'backbone'")
+        for name in ("gem_levels", "gem_columns"):
+            if self.pooling == "backbone" and getattr(self, name) != 1:
+                raise _wrong(name, getattr(self, name), "1 where pooling is 'backbone'")
         for name in ("pooling_p", "pooling_eps"):
             if not is_finite_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise _wrong(name, getattr(self, name), "a number above 0")

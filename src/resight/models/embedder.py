@@ -169,8 +169,8 @@ def _pooling(config: EmbedderConfig) -> nn.Module:
     if config.pooling == "backbone":
         return nn.Identity()
     if config.gem_levels == 2:
-        return GeMLevels(2, config.pooling_p, config.pooling_eps)
-    return GeM(config.pooling_p, config.pooling_eps)
+        return GeMLevels(2, config.pooling_p, config.pooling_eps, config.gem_columns)
+    return GeM(config.pooling_p, config.pooling_eps, config.gem_columns)
 
 
 def _channels(values: tuple[float, float, float]) -> Tensor:

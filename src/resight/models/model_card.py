@@ -113,7 +113,9 @@ def _head(config: EmbedderConfig) -> list[str]:
 def _title(record: RunRecord, config: EmbedderConfig, parameters: int, weights_hash: str, published: str) -> list[str]:
     versions = record.config.get("versions", {})
     trained_with = ", ".join(f"{name} {versions[name]}" for name in ("resight", "torch", "timm") if name in versions)
-    pooling = "the backbone's own" if config.pooling == "backbone" else f"GeM over {_counted(config.gem_levels, 'map')}"
+    columns = "" if config.gem_columns == 1 else f" in {config.gem_columns} columns"
+    gem = f"GeM over {_counted(config.gem_levels, 'map')}{columns}"
+    pooling = "the backbone's own" if config.pooling == "backbone" else gem
     neck = "BatchNorm" if config.neck == "batchnorm" else "none"
     return [
         f"# {_cell(record.run)}: tells individual animals apart",

@@ -44,6 +44,7 @@ class ResightConfig(PretrainedConfig):
         resize: ``squash``: a crop becomes a square without keeping its aspect.
         pooling: ``gem``, or ``backbone`` for the pooling that timm's model has of its own.
         gem_levels: Feature maps that GeM pools: the last, or the last two side by side.
+        gem_columns: Upright strips of a map that GeM pools apart.
         pooling_eps: Smallest activation GeM sees.
         output_stride: Pixels a position of the last feature map, 32 or 16.
         neck: ``batchnorm`` after the pooling, or ``none``.
@@ -62,6 +63,7 @@ class ResightConfig(PretrainedConfig):
         resize: str = "squash",
         pooling: str = "gem",
         gem_levels: int = 1,
+        gem_columns: int = 1,
         pooling_eps: float = 1e-6,
         output_stride: int = 32,
         neck: str = "batchnorm",
@@ -75,6 +77,7 @@ class ResightConfig(PretrainedConfig):
         self.resize = resize
         self.pooling = pooling
         self.gem_levels = gem_levels
+        self.gem_columns = gem_columns
         self.pooling_eps = pooling_eps
         self.output_stride = output_stride
         self.neck = neck
@@ -84,27 +87,29 @@ class ResightConfig(PretrainedConfig):
 class GeM(nn.Module):
     """Generalised-mean pooling with a learned exponent (Radenovic, Tolias and Chum 2018), in float32."""
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, columns: int) -> None:
         super().__init__()
         self.p = nn.Parameter(torch.full((1,), 3.0))
         self.eps = eps
+        self.columns = columns
 
     def forward(self, features: Tensor) -> Tensor:
-        """Pool (n, c, h, w) to (n, c) float32."""
+        """Pool (n, c, h, w) to (n, columns * c) float32, the left column first."""
         with torch.autocast(features.device.type, enabled=False):
             raised = features.float().clamp(min=self.eps).pow(self.p.float())
-            return raised.mean(dim=(-2, -1)).pow(1.0 / self.p.float())
+            parts = [strip.mean(dim=(-2, -1)) for strip in raised.tensor_split(self.columns, dim=-1)]
+            return torch.cat(parts, dim=1).pow(1.0 / self.p.float())
 
 
 class GeMLevels(nn.Module):
     """GeM over each of several feature maps, side by side."""
 
-    def __init__(self, levels: int, eps: float) -> None:
+    def __init__(self, levels: int, eps: float, columns: int) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(GeM(eps) for _ in range(levels))
+        self.levels = nn.ModuleList(GeM(eps, columns) for _ in range(levels))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Pool maps (n, c_i, h_i, w_i) to (n, sum of c_i) float32."""
+        """Pool maps (n, c_i, h_i, w_i) to (n, columns * sum of c_i) float32."""
         return torch.cat([level(features) for level, features in zip(self.levels, maps, strict=True)], dim=1)
 
 
@@ -126,8 +131,8 @@ class ResightModel(PreTrainedModel):
         _keep_constants(self.backbone)
         self.pooling: nn.Module = nn.Identity()
         if config.pooling == "gem":
-            levels = config.gem_levels
-            self.pooling = GeM(config.pooling_eps) if levels == 1 else GeMLevels(levels, config.pooling_eps)
+            levels, eps, columns = config.gem_levels, config.pooling_eps, config.gem_columns
+            self.pooling = GeM(eps, columns) if levels == 1 else GeMLevels(levels, eps, columns)
         self.bn = nn.BatchNorm1d(config.dim) if config.neck == "batchnorm" else nn.Identity()
         self.post_init()
 

@@ -91,29 +91,40 @@ class TorchRuntime:
                 self._faster = self._make_faster(chips[:CHECKED_CHIPS])
             network = self._faster or self._embedder
             start = 0
+            begun: tuple[int, Tensor] | None = None  # where a batch starts, and its vectors, which are being computed
             while start < len(chips):
                 batch = chips[start : start + self.batch]
                 try:
-                    embedded = self._run(network, batch)
-                    if self._precision != "float32" and not np.isfinite(embedded).all():
-                        embedded = self._run(self._embedder, batch)  # a chip that half precision cannot hold
+                    started = (start, self._start(network, batch))
                 except torch.OutOfMemoryError:
                     if self.batch == 1:
                         raise
                     self.batch //= 2
                     logger.info("the accelerator's memory holds no more: going on with %d chips at once", self.batch)
                     continue
-                vectors[start : start + len(batch)] = as_float16(embedded, first_row=start)
+                if begun is not None:
+                    self._finish(*begun, chips, vectors)
+                begun = started
                 start += len(batch)
+            if begun is not None:
+                self._finish(*begun, chips, vectors)
         return vectors
 
-    def _run(self, network: Callable[[Tensor], Tensor], batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _start(self, network: Callable[[Tensor], Tensor], batch: NDArray[np.uint8]) -> Tensor:
+        """Give a batch to the network; a GPU works on it while this process goes on."""
         count = len(batch)
         if self._compiled and network is self._faster:
             # It is compiled once for each size of a batch: the last one is filled up.
             batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - count, axis=0)])
-        embedded: NDArray[np.float32] = network(self._to_device(batch))[:count].float().cpu().numpy()
-        return embedded
+        return network(self._to_device(batch))[:count].float()
+
+    def _finish(self, start: int, embedded: Tensor, chips: NDArray[np.uint8], vectors: NDArray[np.float16]) -> None:
+        """Wait for a batch's vectors and write them; a chip that half precision cannot hold is embedded in full."""
+        found = embedded.cpu().numpy()
+        if self._precision != "float32" and not np.isfinite(found).all():
+            again = np.split(chips[start : start + len(found)], range(CPU_BATCH, len(found), CPU_BATCH))
+            found = np.concatenate([self._start(self._embedder, few).cpu().numpy() for few in again])
+        vectors[start : start + len(found)] = as_float16(found, first_row=start)
 
     def _to_device(self, chips: NDArray[np.uint8]) -> Tensor:
         # (n, N, N, 3) seen as (n, 3, N, N) is already channels_last: nothing is rearranged.

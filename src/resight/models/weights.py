@@ -28,6 +28,7 @@ def new_embedder(
     pooling_p: float = 3.0,
     pooling: Literal["gem", "backbone"] = "gem",
     gem_levels: Literal[1, 2] = 1,
+    gem_columns: int = 1,
     output_stride: Literal[32, 16] = 32,
     neck: Literal["batchnorm", "none"] = "batchnorm",
 ) -> Embedder:
@@ -46,6 +47,7 @@ def new_embedder(
         pooling_p: GeM's exponent at the start.
         pooling: As in :class:`resight.models.config.EmbedderConfig`, and so the next three.
         gem_levels: Feature maps that are pooled.
+        gem_columns: Strips of them that are pooled apart.
         output_stride: Pixels a position of the last feature map.
         neck: What follows the pooling.
 
@@ -54,7 +56,14 @@ def new_embedder(
         InputError: the weights cannot be had; names the ways.
         ArtefactMismatch: the weights do not fit the backbone.
     """
-    dim = backbone_dim(backbone, image_size, pooling=pooling, output_stride=output_stride, gem_levels=gem_levels)
+    dim = backbone_dim(
+        backbone,
+        image_size,
+        pooling=pooling,
+        output_stride=output_stride,
+        gem_levels=gem_levels,
+        gem_columns=gem_columns,
+    )
     stated = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     mean, std = (stated.mean, stated.std) if stated is not None else (None, None)
     licence: str | None = None
@@ -87,6 +96,7 @@ def new_embedder(
         pooling_p=pooling_p,
         pooling=pooling,
         gem_levels=gem_levels,
+        gem_columns=gem_columns,
         output_stride=output_stride,
         neck=neck,
         weights_source=source,

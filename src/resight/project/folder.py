@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 BLOCK = 2048  # annotations whose chips are cut while an accelerator works on those before
+BATCHES_A_CALL = 4  # while an accelerator works on one batch, the next is brought to it
 
 
 class ProjectFolder:
@@ -120,7 +121,7 @@ class ProjectFolder:
             self.folder / "embeddings" / found.name,
             name=found.name,
             anew=anew,
-            batch=network.batch,
+            batch=BATCHES_A_CALL * network.batch if network.accelerated else network.batch,
             made_by=lambda: network.made_by,
         )
         return outcome, failures

@@ -225,7 +225,7 @@ class TrainingMethods(CatalogueMethods):
                     chosen = replace(chosen, image_size=own.image_size)
                 chosen = replace(
                     chosen, weights="init", backbone=own.backbone, output_stride=own.output_stride,
-                    gem_levels=own.gem_levels,
+                    gem_levels=own.gem_levels, gem_columns=own.gem_columns,
                 )  # fmt: skip
                 if "weights" in (settings or {}):
                     raise InputError("--init and --weights both name what to start from: give one of them")

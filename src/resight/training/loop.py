@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from resight.artefacts import write_json
 from resight.errors import InputError, TrainingError
+from resight.memory import freed_memory_kept
 from resight.models.embedder import Embedder
 from resight.models.library import MODEL_FOLDER
-from resight.models.memory import freed_memory_kept
 from resight.progress import bar
 from resight.training.augment import apply_changes, changes_of, draw_numbers, mirror_draw
 from resight.training.checkpoint import CONFIG_FILE, EpochReport, Progress, write_checkpoint, write_log
@@ -415,12 +415,13 @@ def _timed(progress: Progress, seconds: float, waited: float) -> Progress:
 
 
 def _require_finite(modules: Mapping[str, nn.Module], progress: Progress) -> None:
-    for module in modules.values():
-        for name, tensor in module.state_dict().items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise TrainingError(
-                    f"weight {name} is not finite after epoch {progress.epoch}, batch {progress.batch}: {_DIVERGED}"
-                )
+    named = [(name, tensor) for module in modules.values() for name, tensor in module.state_dict().items()]
+    finite = torch.stack([torch.isfinite(tensor).all() for _, tensor in named]).tolist()  # the device is asked once
+    for (name, _), is_finite in zip(named, finite, strict=True):
+        if not is_finite:
+            raise TrainingError(
+                f"weight {name} is not finite after epoch {progress.epoch}, batch {progress.batch}: {_DIVERGED}"
+            )
 
 
 def _report(

@@ -78,6 +78,8 @@ class Recipe:
         image_size: Side of the chips in pixels.
         output_stride: Of the backbone's last feature map: 32, or 16 for twice its resolution.
         gem_levels: Feature maps that are pooled: the last one, or the last two.
+        gem_columns: Upright strips of a feature map that are pooled apart and set side by side, so that the embedding
+            keeps where along the animal a mark was; it is so many times longer. 1: none.
         pooling_p: GeM's exponent at the start.
         batch_size: Most chips a step, over all processes; an epoch's batches are of one size, give or take one.
         accumulate: Parts that a batch goes through the network in; BatchNorm and the loss see a part at a time.
@@ -140,6 +142,7 @@ class Recipe:
     image_size: int = 160
     output_stride: Literal[32, 16] = 32
     gem_levels: Literal[1, 2] = 1
+    gem_columns: int = 1
     pooling_p: float = 3.0
     batch_size: int = 32
     accumulate: int = 1
@@ -192,7 +195,8 @@ class Recipe:
         for entry in fields(self):
             _check_type(entry.name, getattr(self, entry.name), hints[entry.name])
         at_least = {"image_size": 32, "batch_size": 2, "epochs": 1, "seed": 0, "centres": 1, "accumulate": 1,
-                    "per_identity": 2, "head_only_epochs": 0, "schedule_steps_per_epoch": 1}  # fmt: skip
+                    "gem_columns": 1, "per_identity": 2, "head_only_epochs": 0,
+                    "schedule_steps_per_epoch": 1}  # fmt: skip
         for name, smallest in at_least.items():
             if getattr(self, name) < smallest:
                 raise _wrong(name, getattr(self, name), f"at least {smallest}")

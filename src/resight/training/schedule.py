@@ -67,7 +67,8 @@ def parameter_groups(embedder: Embedder, objective: Objective, recipe: Recipe) -
 def make_optimiser(embedder: Embedder, objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
     """Build the optimiser; ``set_learning_rate`` sets its learning rates before each step."""
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-    return kind(parameter_groups(embedder, objective, recipe), lr=recipe.learning_rate)
+    fused = embedder.mean.device.type == "cuda"  # one kernel for all weights
+    return kind(parameter_groups(embedder, objective, recipe), lr=recipe.learning_rate, fused=fused)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -138,9 +138,10 @@ def starting_embedder(
             pooling_p=recipe.pooling_p,
             output_stride=recipe.output_stride,
             gem_levels=recipe.gem_levels,
+            gem_columns=recipe.gem_columns,
         )
     else:
-        for name in ("backbone", "output_stride", "gem_levels"):
+        for name in ("backbone", "output_stride", "gem_levels", "gem_columns"):
             there, asked = getattr(initial.config, name), getattr(recipe, name)
             if there != asked:
                 raise InputError(

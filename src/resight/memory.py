@@ -1,9 +1,10 @@
-"""Memory that is freed and wanted again at once stays with the process while a network runs on the CPU."""
+"""Memory that is freed and wanted again at once stays with the process while pictures or networks are worked on."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,14 +15,19 @@ _LARGEST_INT = 2**31 - 1
 _DEFAULT_TRIM_BYTES = 128 * 1024
 _DEFAULT_MMAP_MAX = 65536
 
+_lock = threading.Lock()
+_inside = 0  # blocks that are being run, in any thread
+
 
 @contextmanager
 def freed_memory_kept() -> Iterator[bool]:
     """Keep freed memory in the process while the block runs, then give it back.
 
     The GNU C library maps each large block afresh and unmaps it when freed, so every activation of every training
-    step is paged in and zeroed again, which can cost as much time as the arithmetic. Within the block it keeps
-    them. The setting is the whole process's; elsewhere than on Linux with that library nothing is done.
+    step, and every picture that is decoded, is paged in and zeroed again. That can cost as much time as the arithmetic,
+    and threads wait for each other meanwhile. Within the block it keeps them. The setting is the whole process's:
+    blocks in several threads or inside one another share it until the last one ends. Elsewhere than on Linux with that
+    library nothing is done.
 
     Yields:
         Whether freed memory is kept.
@@ -30,13 +36,19 @@ def freed_memory_kept() -> Iterator[bool]:
     if library is None:
         yield False
         return
-    kept = library.mallopt(_M_MMAP_MAX, 0) == 1 and library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT) == 1
+    global _inside
+    with _lock:
+        _inside += 1
+        kept = library.mallopt(_M_MMAP_MAX, 0) == 1 and library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT) == 1
     try:
         yield kept
     finally:
-        library.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
-        library.mallopt(_M_TRIM_THRESHOLD, _DEFAULT_TRIM_BYTES)
-        library.malloc_trim(0)
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                library.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
+                library.mallopt(_M_TRIM_THRESHOLD, _DEFAULT_TRIM_BYTES)
+                library.malloc_trim(0)
 
 
 def _gnu_c_library() -> ctypes.CDLL | None:
