@@ -26,6 +26,7 @@ BUILT = (
     "models",
     "publish",
     "export-model",
+    "experiment",
     "migrate",
     "demo",
 )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from resight.errors import ImageError, ImageMissing, ImageUnreadable
-from resight.images import MAX_PIXELS, cut_chip, cut_preview, inspect, read_facts, read_file
+from resight.images import MAX_PIXELS, cut_chip, cut_preview, inspect, perceptual_hash, read_facts, read_file
 from resight.types import Box
 
 from .made_up import BLUE, GREEN, RED, YELLOW, encoded, noise, quarters, stored, waves
@@ -456,3 +456,81 @@ def test_warnings_are_as_they_were_after_threads_have_read_at_the_same_time(monk
     first_done.set()
     second.join()
     assert warnings.filters == before
+
+
+# Perceptual hashes
+
+
+def bits_between(a: int, b: int) -> int:
+    return (a ^ b).bit_count()
+
+
+def blobs(seed: int, width: int = 320, height: int = 240) -> Image.Image:
+    """A picture of soft spots, another for every seed."""
+    coarse = noise(seed, 8, 6)
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def test_a_perceptual_hash_agrees_with_the_transform_written_out() -> None:
+    content, box = encoded(blobs(0)), Box(20, 30, 200, 180)
+    grey = np.asarray(Image.fromarray(cut_chip(content, "x", box, 0.3, 32)).convert("L")).astype(float)
+    frequencies = [
+        round(
+            sum(
+                grey[y, x] * math.cos(math.pi * u * (2 * y + 1) / 64) * math.cos(math.pi * v * (2 * x + 1) / 64)
+                for y in range(32)
+                for x in range(32)
+            )
+        )
+        for u in range(8)
+        for v in range(8)
+    ]
+    median = sorted(frequencies[1:])[31]
+    expected = int("".join(str(int(value > median)) for value in frequencies), 2)
+    assert perceptual_hash(content, "x", box, 0.3) == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_almost_the_same_picture_has_almost_the_same_hash(seed: int) -> None:
+    picture = blobs(seed)
+    of = perceptual_hash(encoded(picture), "x", None, 0)
+    assert 0 <= of < 2**64
+    brighter = picture.point([min(255, round(1.15 * value)) for value in range(256)] * 3)
+    for other in (
+        encoded(picture, "JPEG", quality=40),
+        encoded(picture.resize((160, 120), Image.Resampling.BILINEAR)),
+        encoded(picture.resize((1280, 960), Image.Resampling.BICUBIC), "JPEG", quality=90),
+        encoded(brighter),
+        stored(picture, 6, "JPEG", quality=90),
+    ):
+        assert bits_between(of, perceptual_hash(other, "x", None, 0)) <= 6
+    for different in (blobs(seed + 100), picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
+        assert bits_between(of, perceptual_hash(encoded(different), "x", None, 0)) > 12
+
+
+def test_a_perceptual_hash_is_of_what_the_box_shows() -> None:
+    first, second, around = blobs(1, 96, 96), blobs(2, 96, 96), blobs(3)
+    placed = around.copy()
+    placed.paste(first, (40, 50))
+    other = blobs(4)
+    other.paste(first, (120, 90))
+    other.paste(second, (10, 10))
+    content, elsewhere = encoded(placed), encoded(other)
+    of = perceptual_hash(content, "x", Box(40, 50, 96, 96), 0)
+    # Not quite 0: the outermost pixels are averaged with what surrounds the box.
+    assert bits_between(of, perceptual_hash(elsewhere, "x", Box(120, 90, 96, 96), 0)) <= 4
+    assert bits_between(of, perceptual_hash(elsewhere, "x", Box(10, 10, 96, 96), 0)) > 12
+    assert bits_between(of, perceptual_hash(content, "x", None, 0)) > 12
+
+
+def test_an_even_picture_has_no_bits_but_the_first() -> None:
+    for shade in (1, 90, 255):
+        assert perceptual_hash(encoded(Image.new("RGB", (50, 40), (shade,) * 3)), "x", None, 0) == 1 << 63
+    assert perceptual_hash(encoded(Image.new("RGB", (50, 40))), "x", None, 0) == 0
+
+
+def test_what_cannot_be_hashed_is_an_error_of_its_picture() -> None:
+    with pytest.raises(ImageError, match="does not fit the picture"):
+        perceptual_hash(encoded(blobs(0)), "x", Box(400, 0, 10, 10), 0)
+    with pytest.raises(ImageUnreadable):
+        perceptual_hash(b"no picture", "x", None, 0)

@@ -31,6 +31,11 @@ MAX_PIXELS = 250_000_000
 MAX_SIDE = 32_767
 
 CUT_VERSION = 1  # raise it whenever the pixels of a chip change
+COVER_GREY = 127  # what is painted over an animal
+_SHARE_SIZE = (64, 64)
+_HASHED = 32  # side of the grey picture that is hashed, in pixels
+_COSINES = np.cos(np.pi / (2 * _HASHED) * (2 * np.arange(_HASHED) + 1) * np.arange(8)[:, None])
+"""(8, 32): the eight lowest frequencies of a discrete cosine transform."""
 
 # Only what SUFFIXES names: Pillow would also start Ghostscript on a file that begins like PostScript.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -159,6 +164,84 @@ def cut_chip(content: bytes, name: str, box: Box | None, theta_rad: float, size:
     return np.asarray(_cut_out(content, name, box, theta_rad, lambda _: (size, size)), dtype=np.uint8)
 
 
+def upright_size(content: bytes, name: str) -> tuple[int, int]:
+    """Width and height of a picture in pixels, upright, from its header alone.
+
+    Raises:
+        ImageUnreadable: not a picture, or over the limits.
+    """
+    picture = _open(content, name)
+    return _upright_size(picture, _orientation(picture, _exif(picture)))
+
+
+def cut_covered_chip(
+    content: bytes, name: str, box: Box | None, theta_rad: float, size: int, mask: Image.Image
+) -> NDArray[np.uint8]:
+    """Cut a chip as :func:`cut_chip` does, with everything inside a mask painted over in :data:`COVER_GREY`.
+
+    It is painted before anything is resized, and where the decoder has down-scaled the picture, every pixel that the
+    mask touches is: nothing from inside is averaged into what stays.
+
+    Args:
+        content: The file's bytes.
+        name: How messages call it.
+        box: In pixels of the upright image; ``None`` takes the whole image.
+        theta_rad: Rotation of the box in radians.
+        size: Side of the chip in pixels.
+        mask: An 8-bit picture as large as the upright image: 255 inside, 0 outside.
+
+    Returns:
+        (size, size, 3) uint8, RGB.
+
+    Raises:
+        ImageUnreadable: not a picture, cut short, or over the limits.
+        ImageError: the box lies outside the picture, has no area, or is over the limits.
+    """
+    return np.asarray(_cut_out(content, name, box, theta_rad, lambda _: (size, size), mask), dtype=np.uint8)
+
+
+def share_covered(mask: Image.Image, name: str, box: Box | None, theta_rad: float) -> float:
+    """How much of a box a mask covers, from 0 to 1.
+
+    Args:
+        mask: An 8-bit picture as large as the upright image: 255 inside, 0 outside.
+        name: How messages call the image.
+        box: In pixels of the upright image; ``None`` takes the whole image.
+        theta_rad: Rotation of the box in radians.
+
+    Raises:
+        ImageError: the box lies outside the picture, has no area, or is over the limits.
+    """
+    if box is None:
+        box = Box(0, 0, *mask.size)
+    _require_cuttable(box, *mask.size, name)
+    return float(np.asarray(_cut(mask, box, theta_rad, _SHARE_SIZE)).mean()) / 255
+
+
+def perceptual_hash(content: bytes, name: str, box: Box | None, theta_rad: float) -> int:
+    """A 64-bit hash of the picture inside a box; almost the same pictures have hashes that differ in few bits.
+
+    The box is squashed to 32 x 32 grey pixels, and each bit says whether one of the 8 x 8 lowest frequencies of their
+    discrete cosine transform lies above the median of them (the mean grey left out), as ``pHash`` does. Another size,
+    compression or brightness changes a few bits; a box that is moved by more than some percent changes many.
+
+    Args:
+        content: The file's bytes.
+        name: How messages call it.
+        box: In pixels of the upright image; ``None`` takes the whole image.
+        theta_rad: Rotation of the box in radians.
+
+    Raises:
+        ImageUnreadable: not a picture, cut short, or over the limits.
+        ImageError: the box lies outside the picture, has no area, or is over the limits.
+    """
+    grey = np.asarray(_cut_out(content, name, box, theta_rad, lambda _: (_HASHED, _HASHED)).convert("L"), np.float64)
+    # Rounded, so that an even picture has no frequencies on any machine.
+    frequencies = np.rint(_COSINES @ grey @ _COSINES.T).ravel()
+    bits = frequencies > np.median(frequencies[1:])
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
 def cut_preview(content: bytes, name: str, box: Box | None, theta_rad: float, longest: int) -> bytes:
     """Cut the animal out for a person to look at: proportions kept, at most ``longest`` pixels on the longer side.
 
@@ -180,7 +263,12 @@ def cut_preview(content: bytes, name: str, box: Box | None, theta_rad: float, lo
 
 
 def _cut_out(
-    content: bytes, name: str, box: Box | None, theta_rad: float, size_for: Callable[[Box], tuple[int, int]]
+    content: bytes,
+    name: str,
+    box: Box | None,
+    theta_rad: float,
+    size_for: Callable[[Box], tuple[int, int]],
+    cover: Image.Image | None = None,
 ) -> Image.Image:
     picture = _open(content, name)
     orientation = _orientation(picture, _exif(picture))
@@ -194,8 +282,20 @@ def _cut_out(
     # The decoder rounds the size of a reduced picture up; where an axis is reversed, what was added comes first.
     added_x = upright.width - width / reduction if orientation in _REVERSES_X else 0.0
     added_y = upright.height - height / reduction if orientation in _REVERSES_Y else 0.0
+    if cover is not None:
+        left, top = round(added_x * reduction), round(added_y * reduction)
+        upright.paste((COVER_GREY,) * 3, mask=_reduced(cover, reduction, left, top))
     scaled = Box(box.x / reduction + added_x, box.y / reduction + added_y, box.w / reduction, box.h / reduction)
     return _cut(upright, scaled, theta_rad, size)
+
+
+def _reduced(mask: Image.Image, reduction: int, left: int, top: int) -> Image.Image:
+    """A mask at the decoder's scale, for a picture to which ``left`` and ``top`` pixels were added: what it touches."""
+    if reduction == 1:
+        return mask
+    # 255 in one pixel of 8 x 8 is a mean of 4, so the mean tells whether there is any.
+    reduced = mask.crop((-left, -top, mask.width, mask.height)).reduce(reduction)
+    return reduced.point(lambda value: 255 if value else 0)
 
 
 def _require_cuttable(box: Box, width: int, height: int, name: str) -> None:

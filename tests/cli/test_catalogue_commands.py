@@ -247,7 +247,8 @@ def test_split_and_export(resight: Resight, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["split"], "wants a NAME"),
-        (["split", "a", "--protocol", "time"], "not built yet"),
+        (["split", "a", "--protocol", "time", "--date", "x"], "expected a day that exists"),
+        (["split", "a", "--date", "2024-05-01"], "--protocol time"),
         (["split", "a", "--protocol", "papre"], "did you mean 'paper'"),
         (["split", "a", "--train-fraction", "half"], "expected auto or a number between 0 and 1"),
         (["split", "a", "--train-fraction", "1.5"], "1.5"),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
@@ -19,6 +20,8 @@ from resight.settings import Policy, Settings
 from resight.types import Annotation, Box
 
 TRAIN, TEST, SET_ASIDE = "train", "test", "set_aside"
+
+_KEYS_A_QUERY = 500  # below every database's limit on the values of one query
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,21 @@ def _encounter(row: Any) -> tuple[str, bool]:
         # The parts of one animal met on one day were met together: body and head share the key.
         return f"{row.species.partition('+')[0]}:{row.individual}:{row.taken_at[:10]}", True
     return row.key, False
+
+
+def outlines(connection: Connection, annotation_ids: Iterable[str]) -> dict[str, Any]:
+    """The outlines of these annotations, as they came; those without one are left out.
+
+    Only what is asked for is read, a block at a time. An outline may take 10 KiB, so ask for as many at once as there
+    is memory for.
+    """
+    columns = schema.annotation_table.c
+    remaining = iter(annotation_ids)
+    found = {}
+    while block := list(islice(remaining, _KEYS_A_QUERY)):
+        query = select(columns.key, columns.outline).where(columns.key.in_(block), columns.outline.is_not(None))
+        found.update({row.key: row.outline for row in connection.execute(query)})
+    return found
 
 
 def update_images(connection: Connection, updates: Sequence[FoundImage]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resight.cli import catalogue_commands, model_commands, release_commands, training_commands
+from resight.cli import catalogue_commands, experiment_commands, model_commands, release_commands, training_commands
 from resight.errors import NotBuiltYet
 from resight.version import __version__
 
@@ -20,7 +20,6 @@ app = typer.Typer(
 )
 
 NOT_BUILT = {
-    "experiment": "A table or figure of the paper on this catalogue.",
     "status": "The funnel from photos to identities.",
     "detect": "Find animals in raw photos.",
     "attributes": "Viewpoint, species and quality of new annotations.",
@@ -59,6 +58,7 @@ catalogue_commands.add_to(app)
 training_commands.add_to(app)
 model_commands.add_to(app)
 release_commands.add_to(app)
+experiment_commands.add_to(app)
 
 
 def _add_not_built(name: str, summary: str) -> None:

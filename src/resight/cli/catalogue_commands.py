@@ -206,13 +206,48 @@ def _show_stats(found: Statistics) -> None:
 def split(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the new split.")] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="paper (time and disjoint are to come).")] = "paper",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            help="paper, time (train before a date, test from it on) or disjoint (no individual on both sides).",
+        ),
+    ] = "paper",
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="The draw; the same seed, the same split.")
     ] = 0,
     train_fraction: Annotated[
-        str, typer.Option("--train-fraction", metavar="auto|F", help="Share of individuals in training.")
+        str,
+        typer.Option(
+            "--train-fraction", metavar="auto|F", help="Share of individuals (by time: of annotations) in training."
+        ),
     ] = "auto",
+    date: Annotated[
+        str | None,
+        typer.Option(
+            "--date",
+            metavar="YYYY-MM-DD",
+            help="With --protocol time, the first day of test; else each species' own, found from its train share.",
+        ),
+    ] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Freeze the split of a table: annotation_id (or source and file_name), and subset (train, test or "
+            "set_aside).",
+        ),
+    ] = None,
+    check_duplicates: Annotated[
+        bool | None,
+        typer.Option(
+            "--check-duplicates/--no-check-duplicates",
+            help="Whether to look for photos of different encounters that are almost the same picture; unless told, "
+            "where at most 20,000 photos have to be read.",
+            show_default=False,
+        ),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the frozen splits.")] = False,
     json: Json = False,
 ) -> None:
@@ -225,7 +260,15 @@ def split(
         return
     if name is None:
         raise InputError("resight split wants a NAME for the new split, or --list")
-    drawn = project.split(name, protocol=protocol, seed=seed, train_fraction=_fraction(train_fraction))
+    drawn = project.split(
+        name,
+        protocol=protocol,
+        seed=seed,
+        train_fraction=_fraction(train_fraction),
+        date=date,
+        from_file=from_file,
+        check_duplicates=check_duplicates,
+    )
     document = {key: value for key, value in plain(drawn).items() if key not in ("members", "unused")}
     emit(document, as_json=json, show=lambda: _show_split(drawn))
 
@@ -241,13 +284,15 @@ def _fraction(text: str) -> float | Literal["auto"]:
 
 def _show_split(drawn: Split) -> None:
     say(f"split {drawn.name}: protocol {drawn.protocol}, seed {drawn.seed}; {drawn.formula}")
-    columns = ("species", "train share", "train annotations", "train ids", "test annotations", "test ids",
-               "of them seen", "set aside", "unused")  # fmt: skip
+    dated = any(s.date is not None for s in drawn.species)
+    columns = ("species", *(("test from",) if dated else ()), "train share", "train annotations", "train ids",
+               "test annotations", "test ids", "of them seen", "set aside", "unused")  # fmt: skip
     table(
         columns,
         [
-            (s.species, f"{s.train_share:.3f}", s.train_annotations, s.train_individuals, s.test_annotations,
-             s.test_individuals, s.test_individuals_seen, s.set_aside_annotations, s.unused)
+            (s.species, *((s.date,) if dated else ()), f"{s.train_share:.3f}", s.train_annotations,
+             s.train_individuals, s.test_annotations, s.test_individuals, s.test_individuals_seen,
+             s.set_aside_annotations, s.unused)
             for s in drawn.species
         ],
         spare=("train share", "set aside", "unused"),

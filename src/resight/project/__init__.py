@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from resight.project.asked import EmbedReport, ModelMethods
 from resight.project.catalogued import Exported
-from resight.project.trained import TrainingMethods
+from resight.project.experimented import ExperimentMethods
 
 __all__ = ["EmbedReport", "Exported", "Project"]
 
 
-class Project(TrainingMethods, ModelMethods):
+class Project(ExperimentMethods, ModelMethods):
     """One project folder. Make one with :func:`resight.init`, open one with :func:`resight.open`."""

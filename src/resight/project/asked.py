@@ -123,7 +123,7 @@ class ModelMethods(ProjectFolder):
             outcome.embeddings,
             species=species,
             per_query=None if per_query is None else Path(per_query),
-            warnings=_moved_on(frozen, annotations),
+            warnings=moved_on(frozen, annotations),
             trained_on=self._trained_on(found, frozen),
             against=compared,
             against_trained_on=None if old is None else self._trained_on(old, frozen),
@@ -228,7 +228,7 @@ class ModelMethods(ProjectFolder):
         sheet.write_sheet(target, entries, preview, model=model, project=self.folder.name, details=dates)
 
 
-def _moved_on(split: StoredSplit, annotations: Sequence[Annotation]) -> list[str]:
+def moved_on(split: StoredSplit, annotations: Sequence[Annotation]) -> list[str]:
     """What has changed in the catalogue since a split was frozen, in words."""
     warnings = []
     frozen = [a for a in annotations if a.annotation_id in split.subset]

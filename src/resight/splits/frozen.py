@@ -7,7 +7,8 @@ from typing import Literal
 
 Subset = Literal["train", "test", "set_aside"]
 
-PROTOCOLS = ("paper", "time", "disjoint")
+PROTOCOLS = ("paper", "time", "disjoint")  # drawn; a split read from a table has IMPORTED
+IMPORTED = "imported"
 TRAIN_SHARE_FORMULA = "f(N) = 0.5 + 0.3 * N / (N + 500), N = individuals of the species"
 MOST_PER_TEST_IDENTITY = 10
 LEAST_PER_TEST_IDENTITY = 2
@@ -23,6 +24,7 @@ STEP_SURPLUS_SEEN = "surplus of seen identities"
 STEP_SURPLUS_UNSEEN = "surplus of unseen identities"
 STEP_RETURNED = "returned to training"
 CLASH = "their photo or encounter is on the other side in another species"
+CLASH_INDIVIDUAL = "their photo, encounter or individual is on the other side in another species"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,13 @@ class SplitSpecies:
     """Counts of one species. Where sides differ, ``*_individuals`` count identities (a side of an individual each).
 
     Attributes:
-        train_share: f(N), or the fraction asked for: the share of individuals that go to training at least.
+        train_share: f(N), or the fraction asked for: the share of individuals that go to training at least. By time,
+            the share of annotations that lie before the date: f(N) or the fraction where the date was looked for,
+            what it came to where the date was given. Of an imported split, what its members came to.
         test_individuals_seen: Test identities that are also in training; the others are of individuals of which
-            nothing is in training or set aside.
+            nothing is in training, nor set aside (by time, a few earlier photos may be set aside).
         unused: Annotations that could be used and are in no subset.
+        date: The first day of test, YYYY-MM-DD; ``None`` unless the protocol is ``time``.
     """
 
     species: str
@@ -75,6 +80,63 @@ class SplitSpecies:
     set_aside_annotations: int
     set_aside_individuals: int
     unused: int
+    date: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatePair:
+    """Two annotations of one individual in different encounters that are almost the same picture.
+
+    Attributes:
+        annotation_ids: In rising order.
+        subsets: Of each.
+        distance: Bits in which their hashes differ.
+    """
+
+    species: str
+    individual: str
+    annotation_ids: tuple[str, str]
+    subsets: tuple[Subset, Subset]
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateCounts:
+    """What was found in one species.
+
+    Attributes:
+        photos: Annotations that are almost the same picture as one of another encounter.
+        individuals: Individuals that they show.
+        across: Those of the photos whose likeness is on the other side, of training and test.
+        pairs: Pairs of such photos.
+    """
+
+    species: str
+    photos: int
+    individuals: int
+    across: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Photos of one individual in different encounters that are almost the same picture.
+
+    Attributes:
+        limit: The most bits in which two hashes may differ.
+        compared: Annotations that were compared: those with a hash, of individuals with more than one encounter.
+        not_read: Annotations that should have been compared and have no hash, since their photo could not be read.
+        n_pairs: How many pairs there are.
+        species: The species that have any.
+        pairs: The first of them: across training and test before others, then the most alike.
+    """
+
+    limit: int
+    compared: int
+    not_read: int
+    n_pairs: int
+    species: tuple[DuplicateCounts, ...]
+    pairs: tuple[DuplicatePair, ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +151,7 @@ class Split:
         left_out: Reason → how many annotations could not be used at all.
         unused: Sorted ids of annotations that could be used and are in no subset.
         warnings: One line each, beginning with the species where it concerns one.
+        near_duplicates: Photos of different encounters that are almost the same; ``None`` where nobody looked.
     """
 
     name: str
@@ -102,3 +165,4 @@ class Split:
     left_out: dict[str, int]
     unused: tuple[str, ...]
     warnings: tuple[str, ...]
+    near_duplicates: NearDuplicates | None = None

@@ -73,7 +73,7 @@ def _numbers(values: Sequence[str]) -> tuple[list[str], list[int]]:
     return names, [place[value] for value in values]
 
 
-def _groups(keys: Iterable[int], items: Iterable[int]) -> dict[int, list[int]]:
+def groups(keys: Iterable[int], items: Iterable[int]) -> dict[int, list[int]]:
     """Collect items by key, both in the order in which they come."""
     groups: dict[int, list[int]] = defaultdict(list)
     for key, item in zip(keys, items, strict=True):
@@ -110,7 +110,7 @@ def _surplus_stays(n_seen: int, n_unseen: int) -> bool:
 
 
 class SpeciesSplit:
-    """The split of one species while it is being made.
+    """The split of one species while it is being made; other protocols differ in how they assign, and what follows.
 
     Everything is an integer: annotations by their place among the sorted ids, individuals, identities, encounters and
     photos by their place among the sorted keys. ``train`` is what would be trained on if every identity had enough;
@@ -189,7 +189,7 @@ class SpeciesSplit:
         that is not trained on, as give the largest test set of two equal halves; all of that share where too few can
         be seen for equal halves to be worth it.
         """
-        of_individual = _groups(self.individual, range(len(self.annotations)))
+        of_individual = groups(self.individual, range(len(self.annotations)))
         alone = self._alone()
         shuffle = {
             e: place for place, e in enumerate(self._shuffled("encounters", set(self.encounter), self.encounters))
@@ -207,10 +207,12 @@ class SpeciesSplit:
         if 4 * n_unseen[best] < n_unseen[-1] + n_seen[-1] and n_seen[-1] < n_unseen[-1]:
             best = len(n_unseen) - 1  # _surplus_stays: equal halves would waste too much
         self.unseen = set(drawn[:best])
-        for who, mine in of_individual.items():
-            for a in mine:
-                in_test = who in self.unseen or self.encounter[a] in reserved[who]
-                (self.test if in_test else self.train).add(a)
+        self._place(lambda a: self.individual[a] in self.unseen or self.encounter[a] in reserved[self.individual[a]])
+
+    def _place(self, in_test: Callable[[int], bool]) -> None:
+        """Put every annotation on its side, and note the identities that have enough to be trained on."""
+        for a in range(len(self.annotations)):
+            (self.test if in_test(a) else self.train).add(a)
         counts = Counter(self.identity[a] for a in self.train)
         self.trained = {identity for identity, count in counts.items() if count >= LEAST_PER_TRAIN_IDENTITY}
 
@@ -332,7 +334,7 @@ class SpeciesSplit:
         for identity, pair in self._pairs(order, shuffle, self._testable).items():
             chosen.update(dict.fromkeys(pair, identity))
         held = Counter(chosen.values())
-        in_encounter = _groups((self.encounter[a] for a in order), order)
+        in_encounter = groups((self.encounter[a] for a in order), order)
         for e in sorted(in_encounter, key=shuffle.__getitem__):
             if e not in chosen:
                 # An identity without a pair would leave test anyway, so those with one come first, the poorest ahead.
@@ -344,7 +346,7 @@ class SpeciesSplit:
 
     def _above_most(self) -> set[int]:
         order = self._shuffled("at most 10", self.test, self.ids)
-        by_identity = _groups((self.identity[a] for a in order), order)
+        by_identity = groups((self.identity[a] for a in order), order)
         return {a for found in by_identity.values() for a in found[MOST_PER_TEST_IDENTITY:]}
 
     def _below_least(self) -> set[int]:
@@ -395,6 +397,10 @@ class SpeciesSplit:
                 f"{len(seen)} of {len(seen) + len(unseen)} test identities are seen in training, not half: making both "
                 f"halves equal would leave {2 * min(len(seen), len(unseen))}"
             )
+        self._warn_of_gaps()
+
+    def _warn_of_gaps(self) -> None:
+        """Warn of what any protocol may lack: something to train on, and known encounters."""
         if not self.trained:
             self._note("nothing to train on: no identity that is trained on has 3 annotations")
         unknown = sum(not annotation.encounter_known for annotation in self.annotations)

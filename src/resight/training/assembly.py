@@ -90,9 +90,14 @@ def samples_of(
     ]
 
 
-def without_chips(chips: ChipSet) -> list[SkippedChip]:
-    """The annotations whose chips could not be cut."""
-    return [SkippedChip(failure.annotation_id, failure.file_name, failure.message) for failure in chips.failures]
+def without_chips(chips: ChipSet, annotations: Sequence[Annotation] | None = None) -> list[SkippedChip]:
+    """The annotations whose chips could not be cut; only of these, where they are given."""
+    wanted = None if annotations is None else {a.annotation_id for a in annotations}
+    return [
+        SkippedChip(failure.annotation_id, failure.file_name, failure.message)
+        for failure in chips.failures
+        if wanted is None or failure.annotation_id in wanted
+    ]
 
 
 def _of_subsets(

@@ -92,6 +92,7 @@ PAPER_AS_CODED = replace(PAPER, name="paper-as-coded", schedule_steps_per_epoch=
 TUNED = Recipe(
     name="tuned",
     image_size=256,
+    gem_columns=4,
     batch_size=32,
     epochs=60,
     learning_rate=5e-4,
