@@ -1,7 +1,7 @@
 """Which ingredients of a training recipe pay: one change at a time, over several splits, paired by split.
 
     python benchmarks/ablate_recipe.py PROJECT --splits s0,s1,s2 [--variants base,mirror-new,…] [--species nyala]
-        [--set image_size=256 …] [--prefix full] [--out results.csv]
+        [--recipe tuned] [--set image_size=256 …] [--prefix full] [--out results.csv]
     python benchmarks/ablate_recipe.py PROJECT --table [--base paper]
 
 The project holds the datasets and the frozen splits. Every variant is trained on the training side of each split, all
@@ -25,7 +25,6 @@ from resight.errors import InputError
 
 # What all variants have in common: small enough for a CPU.
 COMMON = {"image_size": "128", "epochs": "15"}
-BASE = "tiny"
 
 VARIANTS: Mapping[str, Mapping[str, str]] = {
     "base": {},
@@ -48,9 +47,11 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
     "species-head": {"species_weight": "0.2"},
     "gem-2-levels": {"gem_levels": "2"},
     "last-stride-1": {"output_stride": "16"},
+    "columns-1": {"gem_columns": "1"},
     "columns-2": {"gem_columns": "2"},
     "columns-4": {"gem_columns": "4"},
     "weight-decay-0.05": {"weight_decay": "0.05"},
+    "saturation-1": {"augment.saturation": "1"},
     "strong-augmentation": {
         "augment.shift": "0.15",
         "augment.zoom": "0.3",
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("project", type=Path)
     parser.add_argument("--splits", default="s0,s1,s2")
     parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--recipe", default="tiny", help="that is changed")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all variants")
     parser.add_argument("--prefix", default="ablate", help="of the runs' names; one for each set of common settings")
     parser.add_argument("--out", type=Path, default=Path("ablation.csv"))
@@ -108,7 +110,7 @@ def measure(
         trained = project.train(
             run,
             split=split,
-            recipe=variant if variant in WHOLE_RECIPES else BASE,
+            recipe=variant if variant in WHOLE_RECIPES else arguments.recipe,
             settings=settings,
             species=species,
             resume=(project.runs_folder / run / "config.json").exists(),
