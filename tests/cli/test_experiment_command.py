@@ -18,11 +18,11 @@ ONE_SEED = ("--seeds", "1", "--recipe", "tiny", "--backbone", "test_efficientnet
             "--set", "image_size=64", "--set", "epochs=2")  # fmt: skip
 
 
-def draw_population(folder: Path) -> Path:
+def draw_population(folder: Path, n_species: int = SPECIES) -> Path:
     """Each individual has coloured bars of its own; each photo of it another shade, place and day."""
     random = np.random.default_rng(0)
     rows = []
-    for species in range(SPECIES):
+    for species in range(n_species):
         for individual in range(INDIVIDUALS):
             colour, ground = random.integers(0, 256, (2, 3))
             bars = np.repeat(np.arange(12) % 2, random.integers(3, 12, 12))
@@ -118,6 +118,24 @@ def test_a_species_with_one_individual_is_left_out_and_listed(resight: Command, 
     result = resight("experiment", "multi-vs-single", "--splits", "later", *ONE_SEED[2:], "--dry-run", "--json")
     assert [one["what"] for one in result["left_out"]] in ([], ["yeti"])  # a split may hold nothing of it
     assert "only yeti" not in {run["label"] for run in result["runs"]}
+
+
+def test_a_species_whose_photos_are_gone_does_not_lose_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = draw_population(tmp_path, 3)
+    assert run(["init", str(tmp_path / "project")]) == 0
+    assert run(["--project", str(tmp_path / "project"), "import", str(table)]) == 0
+    for photo in (*tmp_path.glob("2-*.png"), tmp_path / "1-0-0.png"):
+        photo.unlink()
+    capsys.readouterr()
+    words = ["experiment", "multi-vs-single", *ONE_SEED, "--no-background", "--dry-run", "--json"]
+    assert run(["--project", str(tmp_path / "project"), *words]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {entry["label"] for entry in result["runs"]} == {"joint", "only species0", "only species1"}
+    assert [one["what"] for one in result["left_out"]] == ["species2"]
+    assert "at least 2 needed" in result["left_out"][0]["reason"]
+    assert any("their photos cannot be used" in warning for warning in result["warnings"])
 
 
 @pytest.mark.parametrize(

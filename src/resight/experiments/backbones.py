@@ -20,7 +20,7 @@ from resight.experiments.answer import (
     told,
 )
 from resight.experiments.figures import pairs
-from resight.experiments.given import Given
+from resight.experiments.given import Given, on_backbone
 from resight.experiments.plan import Asked, RunSpec
 from resight.experiments.results import Results
 from resight.experiments.tables import Table
@@ -36,7 +36,13 @@ def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
             "(--backbones A,B)"
         )
     return tuple(
-        given.run(split, backbone, given.species, tests=given.species, recipe=replace(given.recipe, backbone=backbone))
+        given.run(
+            split,
+            on_backbone(backbone),
+            given.species,
+            tests=given.species,
+            recipe=replace(given.recipe, backbone=backbone),
+        )
         for split in given.splits
         for backbone in dict.fromkeys(asked.backbones)
     )
@@ -45,7 +51,7 @@ def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
 def answer(given: Given, asked: Asked, results: Results) -> Answer:
     """Each further backbone against the first one."""
     first, *others = (
-        Model.of(f"backbone{number}", backbone, backbone)
+        Model.of(f"backbone{number}", backbone, on_backbone(backbone))
         for number, backbone in enumerate(dict.fromkeys(asked.backbones), start=1)
     )
     compared = [compare(given, results, other, first) for other in others]

@@ -19,7 +19,7 @@ JOINED = Way("joined", "joined to all other species", joined, "table4.joint_trai
 
 def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
     """At each size: the species alone, and joined to all others; at 0 the others only."""
-    given.require_several("bootstrap")
+    given.require_several("bootstrap", animals=True)
     return tuple(
         run
         for species in targets(given, asked, "bootstrap")
@@ -50,11 +50,8 @@ def targets(given: Given, asked: Asked, experiment: str) -> Sequence[str]:
     for species in asked.species:
         given.require(species)
         if not given.sizes(species, asked.individuals)[0]:
-            most = min(len(split.species[species].train) for split in given.splits)
-            raise InputError(
-                f"{species} has {most} individuals in training, fewer than all of --individuals "
-                f"{','.join(map(str, asked.individuals))}: name smaller numbers"
-            )
+            reasons = "; ".join(f"{one.what}: {one.reason}" for one in given.sizes(species, asked.individuals)[1])
+            raise InputError(f"none of --individuals can be trained on ({reasons}): name other numbers")
     return asked.species
 
 

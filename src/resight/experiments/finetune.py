@@ -25,7 +25,7 @@ def finetuned(species: str, number: int) -> str:
 
 def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
     """The model that never saw the species; at each size that model fine-tuned, a new one, and a joint one."""
-    given.require_several("finetune")
+    given.require_several("finetune", animals=True)
     found: list[RunSpec] = []
     for species in targets(given, asked, "finetune"):
         for split in given.splits:

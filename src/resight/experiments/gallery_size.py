@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 
-from resight.experiments.answer import METHOD, Answer, by_size
+from resight.experiments.answer import METHOD, Answer, Model, beyond, by_size
 from resight.experiments.figures import Line, curves
 from resight.experiments.gallery import DRAWS, SIZES, GalleryCurve, gallery_size
-from resight.experiments.given import JOINT, Given
+from resight.experiments.given import JOINT, Given, at_hand
 from resight.experiments.plan import Asked, RunSpec
 from resight.experiments.results import Results
 from resight.experiments.tables import Column, Table, shown
@@ -27,7 +27,7 @@ def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
     if not asked.models:
         return tuple(given.joint(split) for split in given.splits)
     return tuple(
-        RunSpec(model, split.name, split.seed, given.species, model=model)
+        RunSpec(at_hand(model), split.name, split.seed, given.species, model=model)
         for split in given.splits
         for model in dict.fromkeys(asked.models)
     )
@@ -35,12 +35,18 @@ def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
 
 def answer(given: Given, asked: Asked, results: Results) -> Answer:
     """Top-1 and top-5 by the size of the gallery, of each species and in the mean of all."""
-    labels = tuple(dict.fromkeys(asked.models)) or (JOINT,)
+    models = tuple(Model.of("model", name, at_hand(name)) for name in dict.fromkeys(asked.models)) or (
+        Model.of("model", JOINT, JOINT),
+    )
+    labels = tuple(model.title for model in models)
     rows: list[dict[str, object]] = []
     lines: list[Line] = []
     findings: list[str] = []
-    for label in labels:
-        of_species = {species: found for species in by_size(given) if (found := _curves(results, label, species))}
+    for model in models:
+        label = model.title
+        of_species = {
+            species: found for species in by_size(given) if (found := _curves(results, model.label(species), species))
+        }
         for rank in ("top1", "top5"):
             means: list[list[float]] = []  # species by species, a value a size
             for species, curves_found in of_species.items():
@@ -61,9 +67,11 @@ def answer(given: Given, asked: Asked, results: Results) -> Answer:
                     Line(_series(label, labels, rank), SIZES, mean, *_band(mean, deviation), panel="mean of species")
                 )
                 findings.append(
-                    f"{label}: {_name(rank)} rises from {shown(mean[0])} % with one annotation of each identity in the "
+                    f"{label}: {_name(rank)} goes from {shown(mean[0])} % with one annotation of each identity in the "
                     f"gallery to {shown(mean[-1])} % with at most {SIZES[-1]}, in the mean of {len(means)} species."
                 )
+    if asked.models:
+        findings += [f"{name}: {reason}, perhaps on these very photos." for name, reason in sorted(asked.seen.items())]
     table = Table(
         "gallery-size",
         "Accuracy by the number of annotations of an identity in the gallery",
@@ -82,7 +90,7 @@ def answer(given: Given, asked: Asked, results: Results) -> Answer:
     return Answer(
         (*METHOD, *_METHOD),
         tuple(findings),
-        (table,),
+        (table, beyond(given, results, models)),
         (
             curves(
                 "curves",

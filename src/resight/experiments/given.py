@@ -42,6 +42,21 @@ def joined(species: str, number: int) -> str:
     return f"{species} joined, {number} individuals"
 
 
+def on_backbone(backbone: str) -> str:
+    """Label of the joint model on one of several backbones."""
+    return f"joint on {backbone}"
+
+
+def at_hand(model: str) -> str:
+    """Label of a model that is not trained here; it may have the name of any run."""
+    return f"model {model}"
+
+
+def animal_of(species: str) -> str:
+    """The species without the part: body and head of one animal are two species strings, and the same individuals."""
+    return species.partition("+")[0]
+
+
 @dataclass(frozen=True)
 class Side:
     """One species' part of one split.
@@ -113,7 +128,7 @@ class Given:
         recipe: Of every run, but for its seed and what the experiment itself varies.
         species: Those that can be trained and tested in every split, by name.
         budget: ``epochs``: every run has the recipe's; ``steps``: a run on fewer annotations has so many more epochs
-            that it makes as many steps as the one on all of them.
+            that it makes as many steps as the one on all of them; its warm-up and decay are stretched alike.
         left_out: Species that cannot be, with the reason.
     """
 
@@ -140,7 +155,7 @@ class Given:
         if self.budget == "steps":
             most = self._steps(base, self._annotations(split, self.species, {}))
             own = self._steps(base, self._annotations(split, species, kept))
-            base = replace(base, epochs=max(base.epochs, round(base.epochs * most / own)))
+            base = stretched(base, max(base.epochs, round(base.epochs * most / own)))
         return RunSpec(
             label, split.name, split.seed, tuple(tests), tuple(species), kept, recipe=base, starts_from=starts_from
         )
@@ -154,9 +169,12 @@ class Given:
         return self.run(split, only(species), (species,), tests=(species,))
 
     def without(self, split: GivenSplit, species: str) -> RunSpec:
-        """A model that never saw a species, tested on it."""
-        others = tuple(name for name in self.species if name != species)
-        return self.run(split, without(species), others, tests=(species,))
+        """A model that never saw a species, nor another part of it, tested on it."""
+        return self.run(split, without(species), self.others(species), tests=(species,))
+
+    def others(self, species: str) -> tuple[str, ...]:
+        """All species but one and its other parts."""
+        return tuple(name for name in self.species if animal_of(name) != animal_of(species))
 
     def alone(self, split: GivenSplit, species: str, number: int) -> RunSpec:
         """A model for the first ``number`` individuals of one species."""
@@ -166,15 +184,21 @@ class Given:
     def joined(self, split: GivenSplit, species: str, number: int) -> RunSpec:
         """The same individuals together with all other species."""
         kept = {species: nested_individuals(split, species, number)}
-        return self.run(split, joined(species, number), self.species, tests=(species,), individuals=kept)
+        trained = tuple(sorted((species, *self.others(species))))
+        return self.run(split, joined(species, number), trained, tests=(species,), individuals=kept)
 
     def sizes(self, species: str, wanted: Sequence[int]) -> tuple[tuple[int, ...], tuple[LeftOut, ...]]:
-        """The numbers of individuals, rising, that every split has of a species, and those it has not."""
+        """The numbers of individuals, rising, that can be trained on in every split, and the others with the reason."""
         most = min(len(split.species[species].train) for split in self.splits)
-        fitting = tuple(sorted({number for number in wanted if number <= most}))
-        too_many = sorted({number for number in wanted if number > most})
-        reason = f"{species} has {most} individuals in training"
-        return fitting, tuple(LeftOut(f"{number} individuals", reason) for number in too_many)
+        fitting, others = [], []
+        for number in sorted(set(wanted)):
+            if number > most:
+                others.append(LeftOut(f"{number} individuals", f"{species} has {most} individuals in training"))
+            elif number == 1:
+                others.append(LeftOut("1 individual", f"{species} alone would have nothing to tell apart in training"))
+            else:
+                fitting.append(number)
+        return tuple(fitting), tuple(others)
 
     def require(self, species: str) -> None:
         """Refuse a species that cannot be asked about.
@@ -189,17 +213,33 @@ class Given:
             raise InputError(f"{species} cannot be trained and tested: {reason}")
         raise UnknownName.among("species in the splits", species, self.species)
 
-    def require_several(self, experiment: str) -> None:
+    def require_several(self, experiment: str, *, animals: bool = False) -> None:
         """Refuse a catalogue with one usable species where an experiment compares species.
+
+        Args:
+            experiment: Its name.
+            animals: Whether parts of one animal are not enough.
 
         Raises:
             InputError: there is one species only.
         """
-        if len(self.species) < 2:
+        if len({animal_of(name) if animals else name for name in self.species}) < 2:
             raise InputError(
                 f"{experiment} needs at least two species, and there is {', '.join(self.species)} only"
                 + "".join(f"; {one.what}: {one.reason}" for one in self.left_out)
             )
+
+    def less(self, species: str, reason: str) -> Given:
+        """The same without a species that turns out to be of no use.
+
+        Raises:
+            InputError: none is left.
+        """
+        left = tuple(name for name in self.species if name != species)
+        left_out = (*self.left_out, LeftOut(species, reason))
+        if not left:
+            raise _none_usable(left_out)
+        return replace(self, species=left, left_out=left_out)
 
     def train_annotations(self, species: str) -> float:
         """Training annotations of a species, the mean over splits."""
@@ -216,6 +256,19 @@ class Given:
     @staticmethod
     def _steps(recipe: Recipe, annotations: int) -> int:
         return max(1, -(-annotations // recipe.batch_size))
+
+
+def stretched(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe over more epochs: every part of its schedule has the share of the run that it had."""
+    factor = epochs / recipe.epochs
+    warmup = min(recipe.warmup_epochs * factor, float(epochs))
+    return replace(
+        recipe,
+        epochs=epochs,
+        warmup_epochs=float(round(warmup)) if recipe.schedule == "exponential" else warmup,
+        head_only_epochs=round(recipe.head_only_epochs * factor),
+        decay_per_epoch=recipe.decay_per_epoch ** (1 / factor),
+    )
 
 
 def choose_species(
@@ -242,11 +295,15 @@ def choose_species(
         else:
             left_out.append(LeftOut(species, reason))
     if not chosen:
-        raise InputError(
-            "no species has enough individuals to be trained and tested: "
-            + "; ".join(f"{one.what}: {one.reason}" for one in left_out)
-        )
+        raise _none_usable(left_out)
     return tuple(chosen), tuple(left_out)
+
+
+def _none_usable(left_out: Sequence[LeftOut]) -> InputError:
+    return InputError(
+        "no species has enough individuals to be trained and tested: "
+        + "; ".join(f"{one.what}: {one.reason}" for one in left_out)
+    )
 
 
 def _why_not(split: GivenSplit, species: str) -> str | None:

@@ -29,7 +29,7 @@ QUESTION = "How well does a model do on a species that it never saw?"
 
 def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
     """The joint model and, for each species, one without it."""
-    given.require_several("leave-one-out")
+    given.require_several("leave-one-out", animals=True)
     return tuple(
         run
         for split in given.splits

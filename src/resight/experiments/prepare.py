@@ -10,20 +10,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resight.artefacts import key_of
-from resight.catalogue.store import TEST, TRAIN, StoredSplit
+from resight.artefacts import content_hash, key_of
+from resight.catalogue.store import SET_ASIDE, TEST, TRAIN, StoredSplit
 from resight.chips import ChipSet
 from resight.errors import InputError
 from resight.experiments.folder import ExperimentsFolder
+from resight.experiments.given import LEAST_IDENTITIES
 from resight.experiments.plan import Plan, RunSpec
 from resight.experiments.sides import TestSide, write_side
 from resight.progress import track
 from resight.settings import Policy
 from resight.training.assembly import samples_of, training_side, without_chips
+from resight.training.chipset import TrainingSample
 from resight.training.loop import Job
 from resight.training.plan import write_plan
 from resight.training.recipe import Recipe
@@ -38,6 +41,17 @@ VERSION = 1  # raise it whenever the same key would stand for other numbers
 _UNDECIDING = ("name", "assumed", "loader_workers", "checkpoint_every_steps")
 
 Cut = Callable[[Sequence[Annotation], int], ChipSet]
+
+
+class TooFewPhotos(InputError):
+    """So few photos of a species can be used that there is nothing to tell apart."""
+
+    def __init__(self, species: str, side: str, split: str, usable: int) -> None:
+        self.species = species
+        self.reason = (
+            f"the photos of {usable} {side} identities in split {split} can be used, at least {LEAST_IDENTITIES} needed"
+        )
+        super().__init__(f"{species}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,8 @@ def prepare(plan: Plan, catalogue: Catalogue, folder: ExperimentsFolder) -> tupl
         folder: Its ``experiments/``.
 
     Raises:
-        InputError: a run has nothing to train on or to test, or a model cannot be had.
+        TooFewPhotos: of a species; the experiment may be planned without it.
+        InputError: a run has nothing to train on, or a model cannot be had.
     """
     maker = _Maker(catalogue, folder, {species for spec in plan.runs for species in spec.species})
     units: list[Unit] = []
@@ -119,7 +134,7 @@ class _Maker:
         self._catalogue = catalogue
         self._folder = folder
         self._trained_species = sorted(trained)
-        self._sides: dict[tuple[str, str, int], str] = {}
+        self._sides: dict[tuple[str, str, int, tuple[str, ...]], str] = {}
         self._training: dict[tuple[str, int, bool], tuple[list[Annotation], ChipSet]] = {}
         self._by_species: dict[str, dict[str, list[Annotation]]] = {}
 
@@ -135,11 +150,18 @@ class _Maker:
                  or annotation.individual in spec.individuals[annotation.species])
         ]  # fmt: skip
         samples = samples_of(members, chips, self._catalogue.policy_of)
+        identities: dict[str, set[str]] = defaultdict(set)
+        for sample in samples:
+            identities[sample.species].add(sample.identity)
+        for species in spec.species:
+            if species not in spec.individuals and len(identities[species]) < LEAST_IDENTITIES:
+                raise TooFewPhotos(species, "training", spec.split, len(identities[species]))
         if not samples:
             raise InputError(f"{spec.label}: split {spec.split} has no usable training photo of these individuals")
         start = None if spec.starts_from is None else earlier[spec.starts_from].key
         sides = self._test_sides(spec, recipe.image_size)
-        key = key_of("experiment-run", VERSION, _deciding(recipe), key_of_samples(samples), start, sides)
+        further = _deciding_besides(recipe, samples)
+        key = key_of("experiment-run", VERSION, _deciding(recipe), key_of_samples(samples), start, sides, *further)
         run = self._folder.run(key)
         job = Job(
             samples,
@@ -179,11 +201,12 @@ class _Maker:
         return self._training[asked]
 
     def _test_sides(self, spec: RunSpec, size: int) -> dict[str, str]:
-        return {species: self._side(spec.split, species, size) for species in spec.tests}
+        subsets = (TRAIN, SET_ASIDE) if spec.recipe is not None and spec.recipe.use_set_aside else (TRAIN,)
+        return {species: self._side(spec.split, species, size, subsets) for species in spec.tests}
 
-    def _side(self, split_name: str, species: str, size: int) -> str:
+    def _side(self, split_name: str, species: str, size: int, subsets: tuple[str, ...]) -> str:
         """Write the test side of one species of a split, with the further photos of its encounters; gives its key."""
-        asked = split_name, species, size
+        asked = split_name, species, size, subsets
         if asked not in self._sides:
             split = self._catalogue.splits[split_name]
             rows = sorted(self._tested(split, species), key=lambda row: row.annotation_id)
@@ -194,7 +217,7 @@ class _Maker:
             rows = [row for row in rows if row.annotation_id in chips.keys]
             tested = np.array([split.subset.get(row.annotation_id) == TEST for row in rows], dtype=np.bool_)
             trained = {split.identity[key] for key, subset in split.subset.items()
-                       if subset == TRAIN and split.species[key] == species}  # fmt: skip
+                       if subset in subsets and split.species[key] == species}  # fmt: skip
             side = TestSide(
                 species,
                 tuple(row.annotation_id for row in rows),
@@ -204,8 +227,9 @@ class _Maker:
                 tested,
                 np.array([row.identity in trained for row in rows], dtype=np.bool_),
             )
-            if tested.sum() == 0:
-                raise InputError(f"none of the test photos of {species} in split {split_name} can be used")
+            usable = len({row.identity for row, is_tested in zip(rows, tested, strict=True) if is_tested})
+            if usable < LEAST_IDENTITIES:
+                raise TooFewPhotos(species, "test", split_name, usable)
             behind = {} if backgrounds is None else backgrounds.keys
             key = key_of(
                 "experiment-side",
@@ -247,3 +271,23 @@ class _Maker:
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
     return {key: value for key, value in recipe.to_json().items() if key not in _UNDECIDING}
+
+
+def _deciding_besides(recipe: Recipe, samples: Sequence[TrainingSample]) -> list[object]:
+    """What decides the result and stands neither in the recipe nor in the key of the samples.
+
+    Raises:
+        InputError: the recipe's weights are a file that cannot be read.
+    """
+    found: list[object] = []
+    if recipe.weights not in ("imagenet", "none", "init"):
+        try:
+            found.append(["weights", content_hash(Path(recipe.weights).read_bytes())])
+        except OSError as error:
+            raise InputError(
+                f"weights {recipe.weights!r} are neither 'imagenet', 'none' nor a file that can be read "
+                f"({error.strerror}): name another"
+            ) from None
+    if recipe.mirror == "by-species":
+        found.append(["sides differ", sorted({one.species for one in samples if one.sides_differ})])
+    return found

@@ -15,7 +15,7 @@ from resight.experiments import (
     zero_shot,
 )
 from resight.experiments.answer import METHOD, Answer
-from resight.experiments.given import Given
+from resight.experiments.given import Given, animal_of
 from resight.experiments.paper import disagreements, table4
 from resight.experiments.plan import Asked, LeftOut, RunSpec
 from resight.experiments.reproduce import reproduction_plan
@@ -49,7 +49,12 @@ def left_out(given: Given, asked: Asked) -> tuple[LeftOut, ...]:
         missing.append(LeftOut("zero-shot (§5.3, Table 3)", "name ready models: --models A,B"))
     if len(set(asked.backbones)) < 2:
         missing.append(LeftOut("backbones (§5.6, Figure 4)", "name two timm models: --backbones A,B"))
-    if not _targets(given, asked):
+    if not _several_animals(given):
+        several = "leave-one-out, bootstrap and finetune (§5.2, §5.4, §5.5)"
+        if len(given.species) < 2:
+            several = f"multi-vs-single (§5.1), {several}"
+        missing.append(LeftOut(several, f"they need two species, and there is {', '.join(given.species)} only"))
+    elif not _targets(given, asked):
         smallest = min((number for number in asked.individuals if number > 0), default=0)
         missing.append(
             LeftOut("bootstrap and finetune (§5.4, §5.5)", f"no species has {smallest} individuals in training")
@@ -80,9 +85,9 @@ def answer(given: Given, asked: Asked, results: Results) -> Answer:
 
 
 def _parts(given: Given, asked: Asked) -> Iterator[_Part]:
-    several = len(given.species) > 1
-    if several:
+    if len(given.species) > 1:
         yield _Part("multi-vs-single", multi_vs_single.runs, multi_vs_single.answer, asked)
+    if _several_animals(given):
         yield _Part("leave-one-out", leave_one_out.runs, leave_one_out.answer, asked)
     if asked.models and any(asked.allow_seen or name not in asked.seen for name in given.species):
         yield _Part("zero-shot", zero_shot.runs, zero_shot.answer, asked)
@@ -95,9 +100,13 @@ def _parts(given: Given, asked: Asked) -> Iterator[_Part]:
         yield _Part("backbones", backbones.runs, backbones.answer, asked)
 
 
+def _several_animals(given: Given) -> bool:
+    return len({animal_of(name) for name in given.species}) > 1
+
+
 def _targets(given: Given, asked: Asked) -> tuple[str, ...]:
     """The species of the paper's Table 4 that are here, else the one with the most individuals."""
-    if len(given.species) < 2:
+    if not _several_animals(given):
         return ()
     fitting = [name for name in given.species if any(number > 0 for number in given.sizes(name, asked.individuals)[0])]
     printed = tuple(name for name in fitting if table4(name))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from resight.experiments.answer import METHOD, Answer, points
+from resight.experiments.answer import METHOD, Answer, Model, beyond, points
 from resight.experiments.figures import Line, curves
 from resight.experiments.given import Given, nested_individuals, without
 from resight.experiments.plan import Asked
@@ -110,7 +111,27 @@ def answer_by_size(
         y="top-1",
         caption="Bands are 95 % intervals.",
     )
-    return Answer((*METHOD, *_METHOD), tuple(findings), (table,), (figure,))
+    return Answer(
+        (*METHOD, *_METHOD),
+        tuple(findings),
+        (table, beyond(given, results, _models(ways, asked.individuals), tuple(dict.fromkeys(asked.species or ())))),
+        (figure,),
+    )
+
+
+def _models(ways: Sequence[Way], numbers: Sequence[int]) -> list[Model]:
+    """The model that never saw the species, and those of every way and number; not all of them need be there."""
+    sized = [
+        Model(way.key, f"{way.title}, {number} individuals", partial(_label, way, number))
+        for number in sorted(set(numbers))
+        if number > 0
+        for way in ways
+    ]
+    return [Model("never", "never saw the species", without), *sized]
+
+
+def _label(way: Way, number: int, species: str) -> str:
+    return way.label(species, number)
 
 
 def _columns(ways: Sequence[Way], comparisons: Sequence[tuple[str, str]], by_key: dict[str, Way]) -> tuple[Column, ...]:

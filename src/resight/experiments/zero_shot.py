@@ -22,7 +22,7 @@ from resight.experiments.answer import (
     told,
 )
 from resight.experiments.figures import dots_or_bars
-from resight.experiments.given import Given
+from resight.experiments.given import Given, at_hand
 from resight.experiments.paper import paper_species
 from resight.experiments.plan import Asked, LeftOut, RunSpec
 from resight.experiments.reproduce import beside_paper
@@ -47,7 +47,7 @@ def runs(given: Given, asked: Asked) -> tuple[RunSpec, ...]:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(asked.seen.items()))
         raise InputError(f"every species was seen by one of the models ({reasons}): score them all (--allow-seen)")
     return tuple(
-        RunSpec(model, split.name, split.seed, species, model=model)
+        RunSpec(at_hand(model), split.name, split.seed, species, model=model)
         for split in given.splits
         for model in dict.fromkeys(asked.models)
     )
@@ -90,7 +90,8 @@ def left_out(given: Given, asked: Asked) -> tuple[LeftOut, ...]:
 def answer(given: Given, asked: Asked, results: Results) -> Answer:
     """Every further model against the first one."""
     first, *others = (
-        Model.of(f"model{number}", name, name) for number, name in enumerate(dict.fromkeys(asked.models), start=1)
+        Model.of(f"model{number}", name, at_hand(name))
+        for number, name in enumerate(dict.fromkeys(asked.models), start=1)
     )
     models = (first, *others)
     compared = [compare(given, results, other, first) for other in others]

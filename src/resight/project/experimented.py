@@ -15,7 +15,7 @@ from resight.project.trained import TrainingMethods
 from resight.types import Annotation
 
 if TYPE_CHECKING:
-    from resight.chips import ChipSet
+    from resight.chips import ChipSet, Failure
     from resight.experiments.folder import ExperimentsFolder
     from resight.experiments.given import Given
     from resight.experiments.plan import Asked, Plan
@@ -106,7 +106,7 @@ class ExperimentMethods(TrainingMethods):
             backbone: Another than the recipe's.
             budget: ``epochs`` or ``steps``, which all runs have alike.
             background: Whether the probe of the background alone is made.
-            dry_run: Only show the plan; nothing but splits and chips that lack is written.
+            dry_run: Only show the plan; splits, chips and workers' files that lack are written, and nothing is trained.
             plan_only: Write what workers need, and train nothing.
             device: Such as ``cpu``; ``None``: an accelerator where there is one.
 
@@ -119,7 +119,7 @@ class ExperimentMethods(TrainingMethods):
         from resight.experiments.folder import ExperimentsFolder
         from resight.experiments.given import BUDGETS
         from resight.experiments.plan import Asked, Plan
-        from resight.experiments.prepare import prepare
+        from resight.experiments.prepare import TooFewPhotos, prepare
         from resight.experiments.questions import EXPERIMENTS
         from resight.experiments.report import write_report
         from resight.experiments.results import Results
@@ -132,6 +132,8 @@ class ExperimentMethods(TrainingMethods):
             raise InputError(f"--seeds {seeds}: expected at least 1")
         experiment = EXPERIMENTS[name]
         asked = asked or Asked()
+        if asked.species is not None:
+            asked = replace(asked, species=tuple(dict.fromkeys(asked.species)))
         chosen = self._recipe(self.runs_folder / name, recipe, {"backbone": backbone} if backbone else {}, settings,
                               None, False)  # fmt: skip
         if chosen.weights == "init" or chosen.validation_share is not None:
@@ -140,22 +142,30 @@ class ExperimentMethods(TrainingMethods):
                 "alike: name another recipe"
             )
         names = list(dict.fromkeys(splits)) if splits is not None else self._experiment_splits(seeds)
+        lost: dict[str, Failure] = {}
         given, catalogue, warnings = self._given(
-            names, chosen, budget, None if experiment.targets else asked.species, background=background
+            names, chosen, budget, None if experiment.targets else asked.species, lost, background=background
         )
         asked = replace(asked, seen=self._seen(asked.models, given.species))
-        plan = Plan(
-            name,
-            experiment.question,
-            {**asdict(asked), "splits": names, "budget": budget, "background": background},
-            experiment.runs(given, asked),
-            (*given.left_out, *experiment.left_out(given, asked)),
-        )
         folder = ExperimentsFolder(self.folder / "experiments")
-        units = prepare(plan, catalogue, folder)
+        units = None
+        while units is None:
+            plan = Plan(
+                name,
+                experiment.question,
+                {**asdict(asked), "splits": names, "budget": budget, "background": background},
+                experiment.runs(given, asked),
+                (*given.left_out, *experiment.left_out(given, asked)),
+            )
+            try:
+                units = prepare(plan, catalogue, folder)
+            except TooFewPhotos as lack:
+                given = given.less(lack.species, lack.reason)
+        warnings = (*warnings, *_without_chips(lost))
         file = folder.plan(name)
-        write_json(file, {"experiment": name, "question": plan.question, "options": plan.options,
-                          "units": [unit.as_json() for unit in units]})  # fmt: skip
+        if not dry_run:  # workers may be reading the plan that is there
+            write_json(file, {"experiment": name, "question": plan.question, "options": plan.options,
+                              "units": [unit.as_json() for unit in units]})  # fmt: skip
         seconds = seconds_of(units, folder)
         if dry_run or plan_only:
             return _result(plan, units, folder, seconds, warnings, file)
@@ -186,8 +196,16 @@ class ExperimentMethods(TrainingMethods):
         return names
 
     def _given(
-        self, names: Sequence[str], recipe: Recipe, budget: Any, species: Sequence[str] | None, *, background: bool
+        self,
+        names: Sequence[str],
+        recipe: Recipe,
+        budget: Any,
+        species: Sequence[str] | None,
+        lost: dict[str, Failure],
+        *,
+        background: bool,
     ) -> tuple[Given, Catalogue, tuple[str, ...]]:
+        """What the splits give, and how chips are had; ``lost`` gathers annotations of which there is none."""
         from resight.experiments.given import Given, choose_species, given_split
         from resight.experiments.prepare import Catalogue
         from resight.project.asked import moved_on
@@ -201,15 +219,26 @@ class ExperimentMethods(TrainingMethods):
         _require_seeds_apart(frozen)
         splits = tuple(given_split(frozen[name], annotations, set_aside=recipe.use_set_aside) for name in names)
         chosen, left_out = choose_species(splits, species)
+
+        def cut(wanted: Sequence[Annotation], size: int) -> ChipSet:
+            chips = self._chips(wanted, size)
+            lost.update({failure.annotation_id: failure for failure in chips.failures})
+            return chips
+
         catalogue = Catalogue(
             splits=frozen,
             annotations=annotations,
             policy_of=policy_of,
-            cut=self._chips,
+            cut=cut,
             cut_background=self._backgrounds if background else None,
             find_model=self._find_model,
         )
-        warnings = dict.fromkeys(line for split in frozen.values() for line in moved_on(split, annotations))
+        warnings = dict.fromkeys(
+            line
+            for split in frozen.values()
+            for line in (*(f"split {split.name}: {one}" for one in split.report.get("warnings", ())),
+                         *moved_on(split, annotations))
+        )  # fmt: skip
         return Given(splits, recipe, chosen, budget, left_out), catalogue, tuple(warnings)
 
     def _backgrounds(self, annotations: Sequence[Annotation], size: int) -> ChipSet:
@@ -225,13 +254,15 @@ class ExperimentMethods(TrainingMethods):
     def _seen(self, models: Sequence[str], species: Sequence[str]) -> dict[str, str]:
         """Which of the species a model is known to have been trained on, and how that is known."""
         from resight.evaluation import run_history
+        from resight.experiments.given import animal_of
         from resight.experiments.zero_shot import species_on_card
 
         seen: dict[str, str] = {}
         for model in dict.fromkeys(models):
             found = self._find_model(model)
             for run in run_history(found.folder, self.runs_folder):
-                for one in {entry["species"] for entry in run.get("classes") or ()} & set(species):
+                trained = {animal_of(entry["species"]) for entry in run.get("classes") or ()}
+                for one in (name for name in species if animal_of(name) in trained):
                     seen.setdefault(one, f"{model} was trained on it (run {run.get('run')})")
             if found.folder is not None:
                 for one in species_on_card(found.folder, species):
@@ -246,10 +277,22 @@ def _require_seeds_apart(splits: Mapping[str, StoredSplit]) -> None:
         raise InputError(f"--splits names splits of the same seed ({said}): name splits of different seeds")
 
 
+def _without_chips(lost: Mapping[str, Failure]) -> list[str]:
+    if not lost:
+        return []
+    first = next(iter(lost.values()))
+    return [
+        f"{len(lost):,} annotations are neither trained on nor tested, since their photos cannot be used, such as "
+        f"{first.file_name}: {first.message}"
+    ]
+
+
 def _result(
     plan: Plan, units: Sequence[Unit], folder: ExperimentsFolder, seconds: float, warnings: tuple[str, ...], file: Path
 ) -> ExperimentResult:
-    states = folder.states(folder.read_plan(plan.experiment).units)
+    from resight.experiments import folder as shared
+
+    states = folder.states([shared.Unit.from_json(unit.as_json()) for unit in units])
     return ExperimentResult(
         name=plan.experiment,
         rows=(),
