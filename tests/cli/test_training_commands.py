@@ -21,6 +21,7 @@ OF_THE_PROJECT = """
 [recipes.night]
 base = "tuned"
 image_size = 32
+gem_columns = 1
 epochs = 1
 warmup_epochs = 0
 backbone = "test_resnet"
