@@ -235,8 +235,8 @@ class _Maker:
                 "experiment-side",
                 VERSION,
                 [
-                    [row.annotation_id, row.individual, row.identity, row.encounter, bool(is_tested), row.identity in trained,
-                     chips.keys[row.annotation_id], behind.get(row.annotation_id)]
+                    [row.annotation_id, row.individual, row.identity, row.encounter, bool(is_tested),
+                     row.identity in trained, chips.keys[row.annotation_id], behind.get(row.annotation_id)]
                     for row, is_tested in zip(rows, tested, strict=True)
                 ],
             )  # fmt: skip
