@@ -86,6 +86,7 @@ def test_all_experiments_within_five_minutes(resight: Command, project: Path) ->
     assert {row["species"] for row in rows} == {f"species{number}" for number in range(SPECIES)}
     assert all(0 <= row["multi_top1"] <= 100 and 0 <= row["single_top20"] <= 100 for row in rows)
     assert {row["individuals"] for row in results["bootstrap"]["rows"]} == {0, 2, 4}
+    assert Path(results["bootstrap"]["report"]).parent.name == "experiment-bootstrap-species2"
     zero = next(row for row in results["bootstrap"]["rows"] if row["individuals"] == 0)
     never = next(row for row in results["leave-one-out"]["rows"] if row["species"] == "species2")
     assert zero["joined_top1"] == never["leave_one_out_top1"]  # one and the same run

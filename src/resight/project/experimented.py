@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -162,21 +163,22 @@ class ExperimentMethods(TrainingMethods):
             except TooFewPhotos as lack:
                 given = given.less(lack.species, lack.reason)
         warnings = (*warnings, *_without_chips(lost))
-        file = folder.plan(name)
+        title = _file_name(name, asked.species if experiment.targets else None)
+        file = folder.plan(title)
         if not dry_run:  # workers may be reading the plan that is there
             write_json(file, {"experiment": name, "question": plan.question, "options": plan.options,
                               "units": [unit.as_json() for unit in units]})  # fmt: skip
         seconds = seconds_of(units, folder)
         if dry_run or plan_only:
             return _result(plan, units, folder, seconds, warnings, file)
-        outcome = work(folder, name, device=device)
+        outcome = work(folder, title, device=device)
         answer = experiment.answer(given, asked, Results(units, folder))
         failed = (
             *(report.error or report.unit.title for report in outcome.failed),
             *(f"{unit.title}: it starts from a run that failed" for unit in outcome.blocked),
         )
         page = write_report(
-            report_of(plan, units, answer, warnings=(*warnings, *failed)), self.reports_folder / f"experiment-{name}"
+            report_of(plan, units, answer, warnings=(*warnings, *failed)), self.reports_folder / f"experiment-{title}"
         )
         return replace(
             _result(plan, units, folder, seconds, warnings, file),
@@ -268,6 +270,11 @@ class ExperimentMethods(TrainingMethods):
                 for one in species_on_card(found.folder, species):
                     seen.setdefault(one, f"the card of {model} lists it")
         return seen
+
+
+def _file_name(experiment: str, targets: Sequence[str] | None) -> str:
+    """Of the plan and the report: the experiment's, and the species that it asks about where it asks about some."""
+    return "-".join([experiment, *(re.sub(r"[^A-Za-z0-9+._]+", "_", species) for species in targets or ())])
 
 
 def _require_seeds_apart(splits: Mapping[str, StoredSplit]) -> None:
