@@ -112,6 +112,11 @@ def identity_of(individual: str | None, viewpoint: str | None, policy: Policy) -
     return individual
 
 
+def animal_of(species: str) -> str:
+    """A species string without the part: body and head of one animal are two strings, and the same individuals."""
+    return species.partition("+")[0]
+
+
 def part_of(species: str) -> str | None:
     """The part of the body a species string names: ``holstein_cow+face`` shows the ``face``."""
     _, plus, part = species.partition("+")

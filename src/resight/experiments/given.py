@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
 
+from resight.catalogue.policy import animal_of
 from resight.catalogue.store import SET_ASIDE, TEST, TRAIN, StoredSplit
 from resight.errors import InputError, UnknownName
 from resight.experiments.plan import LeftOut, RunSpec
@@ -50,11 +51,6 @@ def on_backbone(backbone: str) -> str:
 def at_hand(model: str) -> str:
     """Label of a model that is not trained here; it may have the name of any run."""
     return f"model {model}"
-
-
-def animal_of(species: str) -> str:
-    """The species without the part: body and head of one animal are two species strings, and the same individuals."""
-    return species.partition("+")[0]
 
 
 @dataclass(frozen=True)

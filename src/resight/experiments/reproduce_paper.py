@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from resight.catalogue.policy import animal_of
 from resight.experiments import (
     backbones,
     bootstrap,
@@ -15,7 +16,7 @@ from resight.experiments import (
     zero_shot,
 )
 from resight.experiments.answer import METHOD, Answer
-from resight.experiments.given import Given, animal_of
+from resight.experiments.given import Given
 from resight.experiments.paper import disagreements, table4
 from resight.experiments.plan import Asked, LeftOut, RunSpec
 from resight.experiments.reproduce import reproduction_plan

@@ -57,17 +57,17 @@ class Results:
         asked = label, species, seed
         if asked not in self._scores:
             found = self.vectors(*asked)
-            self._scores[asked] = None if found is None else score(*found, background=self._background(*asked), seed=0)
+            background = None if found is None else self._background(label, found[0], seed)
+            self._scores[asked] = None if found is None else score(*found, background=background, seed=0)
         return self._scores[asked]
 
-    def _background(self, label: str, species: str, seed: int) -> NDArray[Any] | None:
+    def _background(self, label: str, side: TestSide, seed: int) -> NDArray[Any] | None:
         """(n, dim) vectors of the backgrounds, NaN where an annotation has none; ``None`` without any."""
         unit = self._units[label, seed]
-        key = unit.sides[species]
-        found = read_vectors(self._folder.run(unit.key), key, background=True).get(species)
+        key = unit.sides[side.species]
+        found = read_vectors(self._folder.run(unit.key), key, background=True).get(side.species)
         if found is None:
             return None
-        side = read_side(self._folder.side(key))[species].side
         place = {name: row for row, name in enumerate(side.annotation_ids)}
         vectors = np.full((len(place), found.vectors.shape[1]), np.nan, dtype=np.float16)
         vectors[[place[name] for name in found.annotation_ids]] = found.vectors

@@ -255,8 +255,8 @@ class ExperimentMethods(TrainingMethods):
 
     def _seen(self, models: Sequence[str], species: Sequence[str]) -> dict[str, str]:
         """Which of the species a model is known to have been trained on, and how that is known."""
+        from resight.catalogue.policy import animal_of
         from resight.evaluation import run_history
-        from resight.experiments.given import animal_of
         from resight.experiments.zero_shot import species_on_card
 
         seen: dict[str, str] = {}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from resight.catalogue.policy import animal_of
 from resight.errors import InputError, UnknownName
 from resight.progress import track
 from resight.splits.by_time import TimeSplit, day_of, parse_day
@@ -169,8 +170,8 @@ def _photo_and_encounter(annotation: Annotation) -> tuple[str, ...]:
 
 def _with_individual(annotation: Annotation) -> tuple[str, ...]:
     """The photo, the encounter, and the animal: body and head of one are two species of one name before the part."""
-    animal = annotation.species.partition("+")[0]
-    return *_photo_and_encounter(annotation), f"individual {animal}\0{annotation.individual}"
+    individual = f"individual {animal_of(annotation.species)}\0{annotation.individual}"
+    return *_photo_and_encounter(annotation), individual
 
 
 def _split_apart(
