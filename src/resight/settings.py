@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from resight.errors import InputError, ProjectExists, ProjectNotFound, SettingsE
 
 FILE_NAME = "resight.toml"
 ENVIRONMENT_VARIABLE = "RESIGHT_PROJECT"
+
+_OFFSET = re.compile(r"([+-])([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?")
 
 CANONICAL_VIEWPOINTS = ("left", "right", "front", "back", "up", "down")
 SIDES = ("left", "right")
@@ -56,6 +61,28 @@ url = "sqlite:///catalogue.db"  # relative to this file
 # Sources whose individuals bear names that hold across species (database ids, tags).
 [sources]
 # global_ids = ["tag-database"]
+
+# Raw photos of one camera (or of one folder), each no more than so many minutes after the one before, are one encounter.
+[encounters]
+# same = "folder"               # or "camera"
+# within_minutes = 60
+
+# What is added to a camera's time, by the camera's name as `resight status --cameras` shows it, or by a folder below
+# the photos' root. A clock that was never set may be told by one example instead.
+[clocks]
+# "NIKON D500 3051" = "-01:00:00"
+# "DCIM/101CANON" = { showed = "1970-01-02T03:04:00", was = "2024-05-01T10:00:00" }
+
+# Annotations that these rules catch are left out of training, splits and matching, and `resight status --list filtered`
+# names them with their rule. Under [quality.SPECIES] stands what holds for one species instead.
+[quality]
+# min_side_px = 60              # shorter side of the box, in pixels of the photo
+# min_sharpness = 10
+# min_contrast = 10
+# max_cut_share = 0.3           # of the box outside of the frame or cut by it
+# min_confidence = 0.3          # of the detector
+# min_quality = 2               # the grade
+# near_duplicates = "one"       # of photos that look the same keep the sharpest; else "keep"
 
 # Training recipes of your own: a base (tiny, tuned, paper, … or another of yours) and what differs from it.
 # [recipes.night]
@@ -98,6 +125,42 @@ class IndividualMerge:
 
 
 @dataclass(frozen=True)
+class EncounterRule:
+    """Which raw photos were taken in one encounter.
+
+    Attributes:
+        same: ``folder`` or ``camera``: what photos of one encounter have in common.
+        within_minutes: How long after the one before a photo still belongs to it.
+    """
+
+    same: str = "folder"
+    within_minutes: float = 60.0
+
+
+@dataclass(frozen=True)
+class QualityRules:
+    """What leaves an annotation out of training, splits and matching; ``None`` is no rule.
+
+    Attributes:
+        min_side_px: The shorter side of the box, in pixels of the photo.
+        min_sharpness: See :mod:`resight.quality`.
+        min_contrast: See :mod:`resight.quality`.
+        max_cut_share: Share of the box outside the frame.
+        min_confidence: Of the detector, 0 to 1.
+        min_quality: The grade.
+        one_of_duplicates: Of near-duplicates only the sharpest is kept.
+    """
+
+    min_side_px: float | None = None
+    min_sharpness: float | None = None
+    min_contrast: float | None = None
+    max_cut_share: float | None = None
+    min_confidence: float | None = None
+    min_quality: float | None = None
+    one_of_duplicates: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one project; every value is checked when the file is read."""
 
@@ -111,6 +174,14 @@ class Settings:
     individual_merges: tuple[IndividualMerge, ...] = ()
     global_id_sources: frozenset[str] = frozenset()
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    encounter_rule: EncounterRule = EncounterRule()
+    clocks: Mapping[str, timedelta] = field(default_factory=dict)
+    quality: QualityRules = QualityRules()
+    quality_of: Mapping[str, QualityRules] = field(default_factory=dict)
+
+    def quality_rules(self, species: str | None) -> QualityRules:
+        """The rules for a species: its own where it has some, else those for all."""
+        return self.quality if species is None else self.quality_of.get(species, self.quality)
 
     @property
     def file(self) -> Path:
@@ -186,7 +257,9 @@ def read(folder: Path) -> Settings:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     check = _Checker(file)
-    known = {"catalogue", "model", "images", "viewpoints", "merge", "sources", "recipes"}
+    known = {
+        "catalogue", "model", "images", "viewpoints", "merge", "sources", "recipes", "encounters", "clocks", "quality",
+    }  # fmt: skip
     check.keys(document, known, "")
     tables = {name: check.table(document.get(name, {}), name) for name in known}
     check.keys(tables["catalogue"], {"url"}, "catalogue.")
@@ -223,6 +296,16 @@ def read(folder: Path) -> Settings:
         species_merges=species_merges,
         individual_merges=individual_merges,
         recipes={name: check.table(value, f"recipes.{name}") for name, value in tables["recipes"].items()},
+        encounter_rule=check.encounter_rule(tables["encounters"]),
+        clocks={name: check.clock(value, f"clocks.{name}") for name, value in tables["clocks"].items()},
+        quality=check.quality(
+            {name: value for name, value in tables["quality"].items() if not isinstance(value, dict)}, "quality"
+        ),
+        quality_of={
+            name: check.quality(value, f"quality.{name}")
+            for name, value in tables["quality"].items()
+            if isinstance(value, dict)
+        },
         global_id_sources=frozenset(check.texts(tables["sources"].get("global_ids", []), "sources.global_ids")),
     )
 
@@ -273,6 +356,12 @@ def _set(settings: Settings, keys: tuple[str, str, str], value: str) -> Settings
     return read(settings.folder)
 
 
+def _moment(value: object) -> datetime:
+    """A date and time as TOML or text has it, without a zone."""
+    found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return found.replace(tzinfo=None)
+
+
 @dataclass(frozen=True)
 class _Checker:
     file: Path
@@ -320,6 +409,49 @@ class _Checker:
             if names:
                 return Only(tuple(self.viewpoint(name, f"{key}.only") for name in names))
         raise self.fail(key, value, '"separate", "ignore" or { only = ["left"] }')
+
+    def number(self, value: object, key: str, *, at_most: float = math.inf) -> float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= at_most:
+            return float(value)
+        raise self.fail(key, value, "a number from 0" + (f" to {at_most:g}" if at_most < math.inf else ""))
+
+    def encounter_rule(self, table: Mapping[str, Any]) -> EncounterRule:
+        self.keys(table, {"same", "within_minutes"}, "encounters.")
+        rule = EncounterRule()
+        same = table.get("same", rule.same)
+        if same not in ("folder", "camera"):
+            raise self.fail("encounters.same", same, '"folder" or "camera"')
+        minutes = self.number(table.get("within_minutes", rule.within_minutes), "encounters.within_minutes")
+        return EncounterRule(str(same), minutes)
+
+    def clock(self, value: object, key: str) -> timedelta:
+        """An offset: ``-01:00:00``, or what the clock showed at a known time."""
+        if isinstance(value, str) and (parts := _OFFSET.fullmatch(value)):
+            offset = timedelta(hours=int(parts[2]), minutes=int(parts[3]), seconds=int(parts[4] or 0))
+            return -offset if parts[1] == "-" else offset
+        if isinstance(value, dict) and set(value) == {"showed", "was"}:
+            try:
+                showed, was = (_moment(value[name]) for name in ("showed", "was"))
+            except (TypeError, ValueError):
+                raise self.fail(key, value, "both as YYYY-MM-DDTHH:MM:SS, as the camera and the place had it") from None
+            return was - showed
+        raise self.fail(
+            key, value, '"+HH:MM:SS" or "-HH:MM:SS", or { showed = "1970-01-01T00:10:00", was = "2024-05-01T10:00:00" }'
+        )
+
+    def quality(self, table: Mapping[str, Any], key: str) -> QualityRules:
+        numbers = ("min_side_px", "min_sharpness", "min_contrast", "max_cut_share", "min_confidence", "min_quality")
+        shares = ("max_cut_share", "min_confidence")
+        self.keys(table, {*numbers, "near_duplicates"}, f"{key}.")
+        duplicates = table.get("near_duplicates", "keep")
+        if duplicates not in ("keep", "one"):
+            raise self.fail(f"{key}.near_duplicates", duplicates, '"keep" or "one"')
+        limits = {
+            name: self.number(table[name], f"{key}.{name}", at_most=1.0 if name in shares else math.inf)
+            for name in numbers
+            if name in table
+        }
+        return QualityRules(**limits, one_of_duplicates=duplicates == "one")
 
     def species_merge(self, table: Mapping[str, Any], key: str) -> SpeciesMerge:
         self.keys(table, {"into", "from", "source"}, f"{key}.")

@@ -43,7 +43,8 @@ class Record:
 
     Unknown is ``None`` in every field. ``file_name`` is what the source wrote; it is a path below the dataset's
     image folder, with ``/`` between its parts. ``taken_at`` is ISO 8601 as the camera had it: a date, or a date
-    and a time. ``outline`` is a COCO segmentation (polygons or RLE), kept as it came.
+    and a time. ``outline`` is a COCO segmentation (polygons or RLE), kept as it came. ``detector`` names what found the
+    box and ``confidence`` (0 to 1) how sure it was; both are ``None`` where a person drew it, or nobody said.
     """
 
     row: str
@@ -62,6 +63,25 @@ class Record:
     image_height: int | None = None
     quality: float | None = None
     outline: Any = None
+    detector: str | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One animal that a detector found in a photo.
+
+    Attributes:
+        box: In pixels of the upright image; ``None`` is the whole image.
+        confidence: From 0 to 1.
+        species: Where the detector names one.
+        outline: A COCO segmentation in pixels of the upright image, or ``None``.
+    """
+
+    box: Box | None
+    confidence: float
+    species: str | None = None
+    outline: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +96,8 @@ class Annotation:
         image_path: Path of the image below its root, with ``/`` between its parts.
         content_hash: SHA-256 of the image file, ``None`` until first decoded.
         image_status: ``ok``, ``unverified`` (not decoded yet) or ``quarantined``.
-        species: The full species string; annotations are compared only inside one.
+        species: The full species string; annotations are compared only inside one. ``None`` where nobody has said yet
+            what animal it is.
         part: The part of the body, parsed from ``species``.
         individual: Name of the individual, ``None`` where unknown.
         viewpoint: One of left, right, front, back, up, down, or ``None``.
@@ -88,6 +109,13 @@ class Annotation:
         box: ``None`` means the whole image.
         image_bytes: Size of the image file, by which a moved photo is looked for; ``None`` until first read.
         image_modified_ns: When the file was last written, as the file system says; ``None`` until first read.
+        proposed: Which of ``species``, ``part``, ``viewpoint`` and ``quality`` are proposals of a model that nobody has
+            accepted yet; such a value counts in matching and is never a label.
+        filtered: The quality rule of ``resight.toml`` that leaves the annotation out of training, splits and matching;
+            ``None`` where none does.
+        detector: What found the box: ``None`` where the source gave it, ``hand`` where a person drew it here.
+        confidence: How sure the detector was, from 0 to 1.
+        quality: A grade as the source, a person or a proposal gave it.
     """
 
     annotation_id: str
@@ -100,7 +128,7 @@ class Annotation:
     image_width: int | None
     image_height: int | None
     image_status: str
-    species: str
+    species: str | None
     part: str | None
     individual: str | None
     viewpoint: str | None
@@ -113,3 +141,19 @@ class Annotation:
     taken_at: str | None
     image_bytes: int | None = None
     image_modified_ns: int | None = None
+    proposed: frozenset[str] = frozenset()
+    filtered: str | None = None
+    detector: str | None = None
+    confidence: float | None = None
+    quality: float | None = None
+
+    @property
+    def known_species(self) -> str:
+        """The species of an annotation that has one; the rooms past the catalogue are given no others.
+
+        Raises:
+            ValueError: nobody has said yet what animal it is.
+        """
+        if self.species is None:
+            raise ValueError(f"annotation {self.annotation_id} has no species: only named animals belong here")
+        return self.species

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from alembic import command
+from alembic.config import Config
 from PIL import Image
-from sqlalchemy import Connection, MetaData, select, update
+from sqlalchemy import Connection, MetaData, create_engine, select, update
 
 from resight.catalogue import schema, store
 from resight.catalogue.intake import ImportOptions, ImportReport
@@ -111,3 +115,27 @@ def with_settings(project: Project, text: str, *, under: str | None = None) -> P
         assert f"[{under}]\n" in before
         file.write_text(before.replace(f"[{under}]\n", f"[{under}]\n{text}\n", 1), encoding="utf-8")
     return Project(project.folder)
+
+
+def make_older(file: Path, version: str) -> None:
+    """Turn a catalogue into one of an earlier schema, with the rows that it can hold."""
+    newer = file.with_suffix(".newer")
+    file.rename(newer)
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        connection.commit()
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("ATTACH ? AS newer", [str(newer)])
+        names = [name for (name,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
+        for name in sorted(set(names) - {"alembic_version"}):
+            columns = ", ".join(f'"{column[1]}"' for column in connection.execute(f"PRAGMA main.table_info('{name}')"))
+            connection.execute(f"DELETE FROM main.{name}")
+            connection.execute(f"INSERT INTO main.{name} ({columns}) SELECT {columns} FROM newer.{name}")
+        connection.commit()
+    newer.unlink()

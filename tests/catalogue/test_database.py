@@ -23,7 +23,7 @@ from resight.catalogue.database import Database
 from resight.errors import CatalogueBusy, CatalogueOutdated, InputError, ResightError, SettingsError
 from resight.project import Project
 
-from .projects import contents, do_import, herd, row
+from .projects import annotations, contents, do_import, herd, make_older, row
 
 MIGRATIONS = Path(database_room.__file__).parent / "migrations"
 
@@ -49,15 +49,10 @@ def revision_of(database: Database) -> int:
         return store.revision(connection)
 
 
-def make_older(folder: Path) -> Database:
-    """A catalogue of the schema before the last one."""
-    file = folder / "catalogue.db"
-    with closing(sqlite3.connect(file)) as connection:
-        connection.executescript(
-            "DROP TRIGGER ledger_refuses_update; DROP TRIGGER ledger_refuses_delete;"
-            "UPDATE alembic_version SET version_num = '0001';"
-        )
-    return Database(f"sqlite:///{file}")
+def older_one(folder: Path) -> Database:
+    """The folder's catalogue as its first schema has it."""
+    make_older(folder / "catalogue.db", "0001")
+    return Database(f"sqlite:///{folder / 'catalogue.db'}")
 
 
 # Schema and migrations
@@ -98,15 +93,15 @@ def test_the_schema_version_is_that_of_the_newest_migration() -> None:
 
 
 def test_an_older_catalogue_is_refused_with_the_remedy(database: Database, tmp_path: Path) -> None:
-    older = make_older(tmp_path)
+    older = older_one(tmp_path)
     for attempt in (older.reading, older.writing):
-        with pytest.raises(CatalogueOutdated, match=r"schema 0001.*wants 0002.*resight migrate"), attempt():
+        with pytest.raises(CatalogueOutdated, match=r"schema 0001.*wants 0003.*resight migrate"), attempt():
             pass
 
 
 def test_migrating_keeps_the_rows_and_a_backup_of_what_was(database: Database, tmp_path: Path) -> None:
     write_ledger_row(database)
-    older = make_older(tmp_path)
+    older = older_one(tmp_path)
     backup = older.migrate()
     assert backup is not None
     assert backup.parent == tmp_path
@@ -121,8 +116,22 @@ def test_migrating_keeps_the_rows_and_a_backup_of_what_was(database: Database, t
     assert len(list(tmp_path.glob("*backup*"))) == 1
 
 
+@pytest.mark.parametrize("version", ["0001", "0002"])
+def test_an_older_catalogue_says_the_same_once_migrated(tmp_path: Path, version: str) -> None:
+    project = Project.init(tmp_path / "p")
+    herd(tmp_path, [row(number) for number in range(4)])
+    do_import(project, tmp_path / "herd.csv")
+    before = annotations(project)
+    make_older(project.database.file, version)
+    project = Project(project.folder)
+    project.migrate()
+    assert annotations(project) == before
+    again = do_import(project, tmp_path / "herd.csv")
+    assert (again.added, again.updated, again.unchanged) == (0, 0, 4)
+
+
 def test_a_migration_that_fails_leaves_the_catalogue_as_it_was(database: Database, tmp_path: Path) -> None:
-    older = make_older(tmp_path)
+    older = older_one(tmp_path)
 
     def fail(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         if "ledger_refuses_delete" in statement:
@@ -138,14 +147,14 @@ def test_a_migration_that_fails_leaves_the_catalogue_as_it_was(database: Databas
     with closing(sqlite3.connect(older.file)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall() == []
     assert older.migrate() is not None
-    assert older.schema_version() == "0002"
+    assert older.schema_version() == schema.SCHEMA_VERSION
 
 
 def test_a_newer_catalogue_is_neither_opened_nor_migrated(database: Database) -> None:
     with closing(sqlite3.connect(database.file)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
-    with pytest.raises(CatalogueOutdated, match="9999, newer than the 0002 known here; update resight"):
+    with pytest.raises(CatalogueOutdated, match="9999, newer than the 0003 known here; update resight"):
         database.migrate()
     with pytest.raises(CatalogueOutdated, match="9999"), database.reading():
         pass
@@ -297,7 +306,7 @@ def test_a_process_that_is_killed_while_it_writes_changes_nothing(project: Proje
 
 def test_a_backup_of_a_catalogue_is_a_project_s_catalogue(project: Project, tmp_path: Path) -> None:
     do_import(project, herd(tmp_path / "first", [row(n) for n in range(3)]))
-    make_older(project.folder)
+    older_one(project.folder)
     backup = project.migrate()
     assert backup is not None
     with pytest.raises(CatalogueOutdated):

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 
 from resight.cli import run
 
-from ..catalogue.projects import herd, row, write_rows
+from ..catalogue.projects import herd, make_older, row, write_rows
 
 
 @dataclass(frozen=True)
@@ -273,11 +271,7 @@ def test_splits_and_exports_that_cannot_be_made_give_one_line(
 def test_migrate(resight: Resight, tmp_path: Path) -> None:
     resight("import", herd(tmp_path / "herd", [row(0)]))
     assert resight("migrate", "--json").document == {"migrated": False, "backup": None}
-    with closing(sqlite3.connect(tmp_path / "project" / "catalogue.db")) as connection:
-        connection.executescript(
-            "DROP TRIGGER ledger_refuses_update; DROP TRIGGER ledger_refuses_delete;"
-            "UPDATE alembic_version SET version_num = '0001';"
-        )
+    make_older(tmp_path / "project" / "catalogue.db", "0001")
     for command in (["stats"], ["import", tmp_path / "herd" / "herd.csv"], ["split", "a"]):
         said = resight(*command)
         assert said.code == 2

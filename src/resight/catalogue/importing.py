@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
 
 from resight.catalogue import schema
 from resight.catalogue.checking import CheckedImage, stated
@@ -25,9 +25,11 @@ from resight.types import Record
 _STATED_FIELDS = ("taken_at", "latitude", "longitude")
 _NAMESPACE = uuid.UUID("8d3b1a52-5a70-4c5e-9c5b-6f1f0d4f7c11")
 _KEPT_FIELDS = (
-    "file_name", "species", "part", "viewpoint", "source_viewpoint", "image_id", "encounter_id",
-    "box_x", "box_y", "box_w", "box_h", "theta_rad", "quality", "outline",
+    "file_name", "species", "source_species", "part", "viewpoint", "source_viewpoint", "image_id", "encounter_id",
+    "box_x", "box_y", "box_w", "box_h", "theta_rad", "quality", "outline", "detector", "confidence",
 )  # fmt: skip
+DECISIONS = ("accept", "correct")  # actions of the ledger by which a person settles species and viewpoint
+_UNTOLD_FIELDS = ("source_key", "source_species")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def apply_import(
     images: Mapping[str, CheckedImage],
     settings: Settings,
     actor: str,
+    photos: Sequence[Record] = (),
 ) -> Applied:
     """Add and update a dataset's annotations.
 
@@ -111,14 +114,16 @@ def apply_import(
         source_format: The format it was read as.
         source_path: The file or folder it was read from.
         root: Name of the image root its file names are below.
-        records: Its annotations; every one has a species and a file name in ``images``.
+        records: Its annotations; each has a file name in ``images``, and a species where it has an individual.
         images: file name → what was found there.
         settings: Merge table, viewpoint aliases, sources with global ids.
         actor: Who imports, for the ledger.
+        photos: Photos in which the source found no animal; each has a file name in ``images``.
     """
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     source_id = _upsert_source(connection, source, source_format, source_path, moment)
-    image_ids, image_changes = _upsert_images(connection, source_id, root, records, images)
+    image_ids, image_changes = _upsert_images(connection, source_id, root, [*records, *photos], images)
+    _note_detectors(connection, source_id, [*records, *photos], image_ids)
     prepared = _prepare(connection, source, source_id, records, image_ids, settings)
     existing: dict[str, Mapping[str, Any]] = {
         row.source_key: dict(row._mapping)
@@ -129,6 +134,7 @@ def apply_import(
     _recognise_moved_boxes(prepared, existing)
     keys = {before["key"] for before in existing.values()}
     individuals = _Individuals.read(connection)
+    decided = _decided_here(connection)
     new, changed, changes, ledger_rows = [], [], [], []
     updated = 0
     for row in prepared:
@@ -143,13 +149,14 @@ def apply_import(
                 ledger_rows.append(_ledger_row(row["key"], None, None, row["species"], name))
             continue
         row["key"] = before["key"]
+        _keep_decisions(before, row, decided)
         row["individual_id"] = individuals.after(before, row)
         differing = [name for name in (*_KEPT_FIELDS, "source_key") if row[name] != before[name]]
         identity_changed = row["individual_id"] != before["individual_id"]
         was, now = individuals.name(before["individual_id"]), individuals.name(row["individual_id"])
         if identity_changed or ("species" in differing and now is not None):
             ledger_rows.append(_ledger_row(row["key"], before["species"], was, row["species"], now))
-        mine = [Change(row["key"], name, before[name], row[name]) for name in differing if name != "source_key"]
+        mine = [Change(row["key"], name, before[name], row[name]) for name in differing if name not in _UNTOLD_FIELDS]
         if was != now:
             mine.insert(0, Change(row["key"], "individual", was, now))
         mine += [Change(row["key"], *values) for values in image_changes.get(row["file_name"], ())]
@@ -202,6 +209,55 @@ class _Individuals:
         moved = _ids_of(self.connection, schema.individuals, ("scope", "name"), {scoped_name})[scoped_name]
         self.known[moved] = scoped_name
         return moved
+
+
+def _decided_here(connection: Connection) -> set[tuple[str, str]]:
+    """Annotation key and field (species or viewpoint) of everything that a person accepted or corrected."""
+    c = schema.ledger.c
+    query = select(c.annotation_key, c.species_before, c.species_after, c.viewpoint_before, c.viewpoint_after)
+    rows = connection.execute(query.where(c.action.in_(DECISIONS)))
+    decided = set()
+    for row in rows:
+        if row.species_before != row.species_after:
+            decided.add((row.annotation_key, "species"))
+        if row.viewpoint_before != row.viewpoint_after:
+            decided.add((row.annotation_key, "viewpoint"))
+    return decided
+
+
+def _keep_decisions(before: Mapping[str, Any], row: dict[str, Any], decided: set[tuple[str, str]]) -> None:
+    """What a person has decided since stays, unless the source says something new."""
+    key = before["key"]
+    if (key, "species") in decided and row["source_species"] == before["source_species"]:
+        row["species"], row["part"] = before["species"], before["part"]
+    if (key, "viewpoint") in decided and row["source_viewpoint"] == before["source_viewpoint"]:
+        row["viewpoint"] = before["viewpoint"]
+    if row["quality"] is None:
+        row["quality"] = before["quality"]
+
+
+def _note_detectors(
+    connection: Connection, source_id: int, records: Sequence[Record], image_ids: Mapping[str, int]
+) -> None:
+    """Whose photos these are and what has looked for animals in them, so that those without any can be listed."""
+    table = schema.images
+    best: dict[int, tuple[str, float | None]] = {}
+    for record in records:
+        if record.detector is not None:
+            image_id = image_ids[record.file_name]
+            empty = record.box is None
+            best[image_id] = (record.detector, record.confidence if empty else None)
+    if best:
+        connection.execute(
+            update(table)
+            .where(table.c.id == bindparam("image"))
+            .values(
+                source_id=func.coalesce(table.c.source_id, source_id),
+                detector=bindparam("by"),
+                detector_best=bindparam("highest"),
+            ),
+            [{"image": image_id, "by": by, "highest": highest} for image_id, (by, highest) in sorted(best.items())],
+        )
 
 
 def _free_key(key: str, source: str, source_key: str, taken: set[str]) -> str:
@@ -311,7 +367,7 @@ def _upsert_images(
     if new:
         connection.execute(insert(table), new)
     if changed:
-        fields = [column.name for column in table.columns if column.name != "id"]
+        fields = [field.removeprefix("new_") for field in changed[0] if field != "image"]
         connection.execute(
             update(table)
             .where(table.c.id == bindparam("image"))
@@ -334,11 +390,11 @@ def _prepare(
     merges, viewpoints = MergeTable.of(settings), ViewpointTable(settings.viewpoint_aliases)
     has_global_ids = source in settings.global_id_sources
     named: list[tuple[str, str] | None] = []
-    species_of: list[str] = []
+    species_of: list[str | None] = []
     for record in records:
-        species = merges.species_name(source, record.species or "")
+        species = None if record.species is None else merges.species_name(source, record.species)
         species_of.append(species)
-        if record.individual is None:
+        if record.individual is None or species is None:
             named.append(None)
         else:
             name = merges.individual_name(source, species, record.individual)
@@ -359,7 +415,8 @@ def _prepare(
                 "image_id": image_ids[record.file_name],
                 "file_name": record.file_name,
                 "species": species,
-                "part": part_of(species),
+                "source_species": species,
+                "part": None if species is None else part_of(species),
                 "viewpoint": viewpoints.canonical(record.viewpoint),
                 "source_viewpoint": record.viewpoint,
                 "individual_id": individual_id,
@@ -372,6 +429,8 @@ def _prepare(
                 "theta_rad": record.theta_rad,
                 "quality": record.quality,
                 "outline": record.outline,
+                "detector": record.detector,
+                "confidence": record.confidence,
             }
         )
     return rows

@@ -29,6 +29,8 @@ from resight.settings import read as read_settings
 from resight.types import Annotation, Problem, Record
 
 MAX_SOURCE_NAME = 120
+UNNAMED_FORMATS = frozenset({"megadetector"})
+"""Formats whose annotations need no species: a detector finds animals and often cannot name them."""
 
 
 @dataclass(frozen=True)
@@ -130,20 +132,21 @@ def import_dataset(
     species = None if options.species is None else _species_name(options.species)
     parsed = sources.read(path, format=options.format, images=options.images)
     source = _source_name(parsed.source_name if options.source is None else options.source)
-    records, species_problems = _with_species(parsed.records, species)
+    records, species_problems = _with_species(parsed.records, species, needed=parsed.format not in UNNAMED_FORMATS)
     root = _root_name(settings, source, parsed.images_dir, _roots_of(database, source))
     known = _known_images(database, root)
-    read = [*records, *parsed.faulty]
+    read = [*records, *parsed.faulty, *parsed.photos]
     checked = check_images(read, parsed.images_dir, verify=options.verify_images, known=known)
     found = (*parsed.problems, *species_problems, *_repeats(records), *_false_sides(records), *checked.problems)
     problems = tuple(sorted(found, key=_in_order_of_rows))
     bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
     good = [record for record in records if record.row not in bad_rows]
+    photos = [record for record in parsed.photos if record.row not in bad_rows]
     problems_file = _write_problems(problems, reports_folder / f"import-{_file_safe(source)}-problems.csv")
     report = ImportReport(
         source=source,
         format=parsed.format,
-        images=len({record.file_name for record in good}),
+        images=len({record.file_name for record in [*good, *photos]}),
         annotations=len(good),
         individuals=len({(record.species, record.individual) for record in good if record.individual is not None}),
         encounters=0,
@@ -155,24 +158,27 @@ def import_dataset(
         unchanged=0,
         absent=0,
         skipped=len(bad_rows),
-        quarantined=sum(checked.images[name].status == "quarantined" for name in {record.file_name for record in good}),
+        quarantined=sum(
+            checked.images[name].status == "quarantined" for name in {one.file_name for one in [*good, *photos]}
+        ),
         problems=problems,
         problems_file=problems_file,
         changes=(),
         unmapped_viewpoints=unmapped_viewpoints(good, settings),
         notes=(*parsed.notes, *checked.notes, *_known_elsewhere(database, source, checked.images), *_nameless(good)),
         dry_run=options.dry_run,
-        refused=not good or (bool(bad_rows) and not options.skip_bad),
+        refused=not (good or photos) or (bool(bad_rows) and not options.skip_bad),
     )
     if report.refused:
         raise ImportRefused(_refusal(path, report), report)
-    return _write(path, report, good, checked.images, parsed.images_dir, root, database, settings, options)
+    return _write(path, report, good, photos, checked.images, parsed.images_dir, root, database, settings, options)
 
 
 def _write(
     path: Path,
     report: ImportReport,
     records: Sequence[Record],
+    photos: Sequence[Record],
     images: Mapping[str, CheckedImage],
     images_dir: Path,
     root: str,
@@ -196,19 +202,23 @@ def _write(
                 records=records,
                 images=images,
                 settings=settings,
-                actor=_actor(),
+                actor=actor(),
+                photos=photos,
             )
             if options.source is None and before not in (None, str(path.resolve())):
                 _refuse_other_dataset(path, report.source, str(before), applied)
             mine = set(applied.annotation_ids)
-            found = [a for a in store.list_annotations(connection, settings) if a.annotation_id in mine]
+            found = [a for a in store.list_annotations(connection, settings, unnamed=True) if a.annotation_id in mine]
             policy_of = store.policies(connection, settings)
             unknown = sorted(settings.viewpoint_policy.keys() - policy_of.keys())
             if unknown:
                 note = f"resight.toml has a viewpoint policy for {', '.join(unknown)}, not (yet) in the catalogue"
                 report = replace(report, notes=(*report.notes, note))
             done = _completed(
-                report, applied, found, {name: describe(policy_of[name]) for name in {a.species for a in found}}
+                report,
+                applied,
+                found,
+                {name: describe(policy_of[name]) for name in {a.species for a in found if a.species is not None}},
             )
             if report.dry_run:
                 raise _RolledBack
@@ -239,7 +249,8 @@ def _keep_root(settings: Settings, root: str, images_dir: Path) -> None:
     add_image_root(settings, root, images_dir)
 
 
-def _actor() -> str:
+def actor() -> str:
+    """Who works here, for the ledger."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user may have no name
@@ -280,8 +291,10 @@ def _species_name(text: str) -> str:
     return species
 
 
-def _with_species(records: Iterable[Record], species: str | None) -> tuple[list[Record], list[Problem]]:
-    """Fill in the species of rows that name none; rows without any are problems."""
+def _with_species(
+    records: Iterable[Record], species: str | None, *, needed: bool
+) -> tuple[list[Record], list[Problem]]:
+    """Fill in the species of rows that name none; rows without any are problems where it is needed."""
     named: list[Record] = []
     problems: list[Problem] = []
     for record in records:
@@ -291,6 +304,8 @@ def _with_species(records: Iterable[Record], species: str | None) -> tuple[list[
             named.append(replace(record, species=species))
         else:
             named.append(record)
+            if not needed and record.individual is None:
+                continue
             text = "the row names no species; give the one of all such rows with --species"
             problems.append(Problem(record.row, "species", "", text))
     return named, problems

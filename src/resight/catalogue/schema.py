@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0002"  # the newest migration; a test holds the two together
+SCHEMA_VERSION = "0003"  # the newest migration; a test holds the two together
 
 metadata = MetaData()
 
@@ -57,8 +57,17 @@ images = Table(
     Column("taken_at", Text),
     Column("latitude", Float),
     Column("longitude", Float),
+    # Of photos that came without annotations:
+    Column("source_id", Integer, ForeignKey("sources.id")),
+    Column("camera", Text),
+    Column("camera_time", Text),  # as the camera had it; taken_at is that and the clock's offset
+    Column("encounter_id", Integer, ForeignKey("encounters.id")),  # counts where the annotation has none of its own
+    Column("species", Text),  # of every animal in it, where the import said so
+    Column("detector", Text),  # what looked for animals last; NULL where nothing has
+    Column("detector_best", Float),  # the highest confidence below the threshold
     UniqueConstraint("root", "path"),
     Index("ix_images_content_hash", "content_hash"),
+    Index("ix_images_source_id", "source_id"),
 )
 
 # scope is a species, or GLOBAL_SCOPE where the source's names hold across species.
@@ -92,7 +101,8 @@ annotation_table = Table(
     Column("source_key", Text, nullable=False),
     Column("image_id", Integer, ForeignKey("images.id"), nullable=False),
     Column("file_name", Text, nullable=False),
-    Column("species", Text, nullable=False),
+    Column("species", Text),
+    Column("source_species", Text),
     Column("part", Text),
     Column("viewpoint", Text),
     Column("source_viewpoint", Text),
@@ -106,10 +116,49 @@ annotation_table = Table(
     Column("theta_rad", Float, nullable=False),
     Column("quality", Float),
     Column("outline", JSON(none_as_null=True)),
+    Column("detector", Text),  # NULL where the source gave the box
+    Column("confidence", Float),
     UniqueConstraint("source_id", "source_key"),
     Index("ix_annotations_image_id", "image_id"),
     Index("ix_annotations_species", "species"),
     Index("ix_annotations_individual_id", "individual_id"),
+)
+
+# What a model proposes and nobody has accepted or corrected yet.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("annotation_id", Integer, ForeignKey("annotations.id"), primary_key=True),
+    Column("field", Text, primary_key=True),  # species, part, viewpoint, quality
+    Column("value", Text, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("at_utc", Text, nullable=False),
+)
+
+# Numbers about a chip; measured_key is that of the chip, so that a corrected box is measured anew.
+measures = Table(
+    "measures",
+    metadata,
+    Column("annotation_id", Integer, ForeignKey("annotations.id"), primary_key=True),
+    Column("measured_key", Text, nullable=False),
+    Column("sharpness", Float, nullable=False),
+    Column("side_px", Float, nullable=False),
+    Column("contrast", Float, nullable=False),
+    Column("cut_share", Float, nullable=False),
+    Column("phash", Text, nullable=False),  # 16 hexadecimal digits
+    Column("duplicate_of", Text),  # key of the annotation that stands for the group of near-duplicates; else NULL
+)
+
+# When an annotation was last compared with others, by which model, and with how many.
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("annotation_id", Integer, ForeignKey("annotations.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("compared", Integer, nullable=False),
+    Column("of", Integer, nullable=False),
+    Column("at_utc", Text, nullable=False),
 )
 
 splits = Table(
@@ -150,6 +199,8 @@ ledger = Table(
     Column("individual_before", Text),
     Column("species_after", Text),
     Column("individual_after", Text),
+    Column("viewpoint_before", Text),
+    Column("viewpoint_after", Text),
     Column("note", Text),
     Index("ix_ledger_annotation_key", "annotation_key"),
 )

@@ -95,12 +95,12 @@ def statistics(annotations: Sequence[Annotation], policy_of: Mapping[str, Policy
     """Count a catalogue.
 
     Args:
-        annotations: All of them.
+        annotations: All of them that have a species.
         policy_of: Species → its viewpoint policy.
     """
     by_species: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in annotations:
-        by_species[annotation.species].append(annotation)
+        by_species[annotation.known_species].append(annotation)
     rows = tuple(_row(species, by_species[species], policy_of[species]) for species in sorted(by_species))
     per_individual = [
         count for found in by_species.values() for count in _per_individual(found).values()

@@ -13,13 +13,15 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from resight.catalogue import schema
 from resight.catalogue.photos import FoundImage
-from resight.catalogue.policy import default_policy, describe, identity_of, is_allowed
+from resight.catalogue.policy import animal_of, default_policy, describe, identity_of, is_allowed, part_of
+from resight.catalogue.quality import Measured, rule_that_catches
 from resight.errors import InputError, UnknownName
 from resight.progress import track
 from resight.settings import Policy, Settings
 from resight.types import Annotation, Box
 
 TRAIN, TEST, SET_ASIDE = "train", "test", "set_aside"
+NO_PART = "whole"  # as a proposed part: the animal is seen, not a part of it
 
 _KEYS_A_QUERY = 500  # below every database's limit on the values of one query
 
@@ -55,56 +57,130 @@ def revision(connection: Connection) -> int:
 
 def policies(connection: Connection, settings: Settings) -> dict[str, Policy]:
     """The viewpoint policy of every species: as ``resight.toml`` says, else by the viewpoints it has."""
+    return _policies(connection, settings, _proposals(connection))
+
+
+def _policies(
+    connection: Connection, settings: Settings, proposals: Mapping[int, Mapping[str, str]]
+) -> dict[str, Policy]:
     viewpoints: dict[str, set[str | None]] = defaultdict(set)
     columns = schema.annotation_table.c
     for species, viewpoint in connection.execute(select(columns.species, columns.viewpoint).distinct()):
-        viewpoints[species].add(viewpoint)
+        if species is not None:
+            viewpoints[species].add(viewpoint)
+    query = select(columns.id, columns.species, columns.viewpoint, columns.quality).join(
+        schema.proposals, columns.id == schema.proposals.c.annotation_id
+    )
+    for row in connection.execute(query.distinct()) if proposals else ():
+        holds = _with_proposals(row, proposals.get(row.id, {}))
+        if holds.species is not None:
+            viewpoints[holds.species].add(holds.viewpoint)
     return {
         species: settings.viewpoint_policy.get(species) or default_policy(found)
         for species, found in sorted(viewpoints.items())
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """What counts of an annotation: what is stated or decided, else what is proposed."""
+
+    species: str | None
+    viewpoint: str | None
+    quality: float | None
+    proposed: frozenset[str]
+
+
+def _proposals(connection: Connection) -> dict[int, dict[str, str]]:
+    """Annotation's row id → field → proposed value."""
+    c = schema.proposals.c
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for row in connection.execute(select(c.annotation_id, c.field, c.value)):
+        found[row.annotation_id][row.field] = row.value
+    return found
+
+
+def _with_proposals(row: Any, proposals: Mapping[str, str]) -> _Holding:
+    species, viewpoint, quality = row.species, row.viewpoint, row.quality
+    if not proposals:
+        return _Holding(species, viewpoint, quality, frozenset())
+    used = set()
+    if species is None and "species" in proposals:
+        species = proposals["species"]
+        used.add("species")
+    part = proposals.get("part", NO_PART)
+    if species is not None and part != NO_PART and part_of(species) is None:
+        species = f"{species}+{part}"
+        used.add("part")
+    if viewpoint is None and "viewpoint" in proposals:
+        viewpoint = proposals["viewpoint"]
+        used.add("viewpoint")
+    if quality is None and "quality" in proposals:
+        quality = float(proposals["quality"])
+        used.add("quality")
+    return _Holding(species, viewpoint, quality, frozenset(used))
+
+
 def list_annotations(
-    connection: Connection, settings: Settings, *, species: Iterable[str] | None = None
+    connection: Connection, settings: Settings, *, species: Iterable[str] | None = None, unnamed: bool = False
 ) -> list[Annotation]:
     """Every annotation, in the order of its key, with identity and encounter resolved.
 
-    An encounter is what the source gave; else individual and day where both are known; else the annotation itself.
+    An encounter is what the source gave, or the rule for raw photos; else individual and day where both are known; else
+    the annotation itself. What a model proposed counts where nobody has said anything.
 
     Args:
         connection: A connection from :meth:`Database.reading`.
-        settings: Whose viewpoint policy counts.
+        settings: Whose viewpoint policy and quality rules count.
         species: Only these; ``None`` takes all.
+        unnamed: Whether animals of which nobody has said the species are among them.
 
     Raises:
         UnknownName: a species that is not in the catalogue.
     """
-    policy_of = policies(connection, settings)
+    proposals = _proposals(connection)
+    policy_of = _policies(connection, settings, proposals)
     wanted = None if species is None else set(species)
     UnknownName.require("species", wanted or (), policy_of)
     a, i, s = schema.annotation_table.c, schema.images.c, schema.sources.c
-    n, e = schema.individuals.c, schema.encounters.c
+    n, e, m = schema.individuals.c, schema.encounters.c, schema.measures.c
+    by_rule = schema.encounters.alias("by_rule")
+    image_source = schema.sources.alias("image_source")
     query = (
         select(
             a.key, s.name.label("source"), a.file_name, a.image_id, i.root, i.path, i.content_hash, i.width, i.height,
             i.status, a.species, a.part, n.name.label("individual"), a.viewpoint, e.key.label("encounter"),
             a.box_x, a.box_y, a.box_w, a.box_h, a.theta_rad, i.taken_at, i.byte_size,
-            i.modified_ns,
+            i.modified_ns, a.id, a.quality, a.detector, a.confidence, by_rule.c.key.label("rule_encounter"),
+            image_source.c.name.label("image_source"), m.sharpness, m.side_px, m.contrast, m.cut_share, m.duplicate_of,
         )
         .select_from(schema.annotation_table)
         .join(schema.sources, a.source_id == s.id)
         .join(schema.images, a.image_id == i.id)
         .outerjoin(schema.individuals, a.individual_id == n.id)
         .outerjoin(schema.encounters, a.encounter_id == e.id)
+        .outerjoin(by_rule, i.encounter_id == by_rule.c.id)
+        .outerjoin(image_source, by_rule.c.source_id == image_source.c.id)
+        .outerjoin(schema.measures, a.id == m.annotation_id)
         .order_by(a.key)
     )  # fmt: skip
-    if wanted is not None:
+    if wanted is not None and not proposals:
         query = query.where(a.species.in_(sorted(wanted)))
+    elif not (unnamed or proposals):
+        query = query.where(a.species.is_not(None))
     found = []
     for row in track(connection.execute(query), "annotations"):
-        policy = policy_of[row.species]
-        encounter, known = _encounter(row)
+        holds = _with_proposals(row, proposals.get(row.id, {}))
+        if holds.species is None and not unnamed:
+            continue
+        if wanted is not None and holds.species not in wanted:
+            continue
+        policy = "ignore" if holds.species is None else policy_of[holds.species]
+        encounter, known = _encounter(row, holds.species)
+        measured = Measured(
+            row.sharpness, row.side_px, row.contrast, row.cut_share, row.confidence, holds.quality,
+            row.duplicate_of is not None,
+        )  # fmt: skip
         found.append(
             Annotation(
                 annotation_id=row.key,
@@ -117,30 +193,37 @@ def list_annotations(
                 image_width=row.width,
                 image_height=row.height,
                 image_status=row.status,
-                species=row.species,
-                part=row.part,
+                species=holds.species,
+                part=row.part if holds.species is None else part_of(holds.species),
                 individual=row.individual,
-                viewpoint=row.viewpoint,
+                viewpoint=holds.viewpoint,
                 encounter=encounter,
                 encounter_known=known,
-                identity=identity_of(row.individual, row.viewpoint, policy),
-                allowed=is_allowed(policy, row.viewpoint),
+                identity=identity_of(row.individual, holds.viewpoint, policy),
+                allowed=is_allowed(policy, holds.viewpoint),
                 box=None if row.box_x is None else Box(row.box_x, row.box_y, row.box_w, row.box_h),
                 theta_rad=row.theta_rad,
                 taken_at=row.taken_at,
                 image_bytes=row.byte_size,
                 image_modified_ns=row.modified_ns,
+                proposed=holds.proposed,
+                filtered=rule_that_catches(settings.quality_rules(holds.species), measured),
+                detector=row.detector,
+                confidence=row.confidence,
+                quality=holds.quality,
             )
         )
     return found
 
 
-def _encounter(row: Any) -> tuple[str, bool]:
+def _encounter(row: Any, species: str | None) -> tuple[str, bool]:
     if row.encounter is not None:
         return f"{row.source}:{row.encounter}", True
-    if row.individual is not None and row.taken_at is not None:
+    if row.rule_encounter is not None:
+        return f"{row.image_source}:{row.rule_encounter}", True
+    if row.individual is not None and species is not None and row.taken_at is not None:
         # The parts of one animal met on one day were met together: body and head share the key.
-        return f"{row.species.partition('+')[0]}:{row.individual}:{row.taken_at[:10]}", True
+        return f"{animal_of(species)}:{row.individual}:{row.taken_at[:10]}", True
     return row.key, False
 
 

@@ -257,7 +257,7 @@ class _Maker:
             by_species: dict[str, list[Annotation]] = defaultdict(list)
             for annotation in self._catalogue.annotations:
                 if annotation.individual is not None and annotation.allowed:
-                    by_species[split.species.get(annotation.annotation_id, annotation.species)].append(annotation)
+                    by_species[split.species.get(annotation.annotation_id, annotation.known_species)].append(annotation)
             self._by_species[split.name] = by_species
         of_species = self._by_species[split.name][species]
         frozen = [

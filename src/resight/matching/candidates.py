@@ -21,7 +21,7 @@ from resight.settings import SIDES, Policy
 from resight.types import Annotation, Box
 
 SAME_PHOTO, SAME_ENCOUNTER, OTHER_SIDE = "same photo", "same encounter", "other side"
-BY_POLICY, UNUSABLE = "viewpoint policy", "photo cannot be used"
+BY_POLICY, BY_RULE, UNUSABLE = "viewpoint policy", "quality rule", "photo cannot be used"
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,8 @@ def _reason_to_leave_out(annotation: Annotation, query: Query, policy: Policy, r
         return SAME_ENCOUNTER
     if not annotation.allowed:
         return BY_POLICY
+    if annotation.filtered is not None:
+        return f"{BY_RULE} {annotation.filtered}"
     sides = (query.viewpoint, annotation.viewpoint)
     if separates_sides(policy) and all(side in SIDES for side in sides) and sides[0] != sides[1]:
         return OTHER_SIDE

@@ -107,9 +107,9 @@ def make_split(
             left_out[reason] += 1
         elif protocol == "time" and day_of(annotation) is None:
             left_out[NO_DATE] += 1
-            undated[annotation.species] += 1
+            undated[annotation.known_species] += 1
         else:
-            usable[annotation.species].append(annotation)
+            usable[annotation.known_species].append(annotation)
 
     members: list[SplitMember] = []
     unused: list[str] = []
@@ -170,7 +170,7 @@ def _photo_and_encounter(annotation: Annotation) -> tuple[str, ...]:
 
 def _with_individual(annotation: Annotation) -> tuple[str, ...]:
     """The photo, the encounter, and the animal: body and head of one are two species of one name before the part."""
-    individual = f"individual {animal_of(annotation.species)}\0{annotation.individual}"
+    individual = f"individual {animal_of(annotation.known_species)}\0{annotation.individual}"
     return *_photo_and_encounter(annotation), individual
 
 

@@ -51,7 +51,7 @@ def read_split(annotations: Sequence[Annotation], file: Path, *, name: str, seed
             left_out[reason] += 1
             refused[reason] += subset is not None
         elif subset is None:
-            unused[annotation.species].append(annotation.annotation_id)
+            unused[annotation.known_species].append(annotation.annotation_id)
         else:
             members.append(member_of(annotation, subset))
             found.append(annotation)

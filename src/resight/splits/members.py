@@ -17,6 +17,10 @@ def why_left_out(annotation: Annotation) -> str | None:
         return "viewpoint policy"
     if annotation.image_status == "quarantined":
         return "quarantined"
+    if annotation.filtered is not None:
+        return f"quality rule {annotation.filtered}"
+    if unaccepted := sorted(annotation.proposed & {"species", "part", "viewpoint"}):
+        return f"{' and '.join(unaccepted)} only proposed"
     return None
 
 
@@ -24,7 +28,7 @@ def member_of(annotation: Annotation, subset: Subset) -> SplitMember:
     """What is frozen of an annotation."""
     return SplitMember(
         annotation.annotation_id,
-        annotation.species,
+        annotation.known_species,
         annotation.individual or "",
         identity_of(annotation),
         annotation.encounter,

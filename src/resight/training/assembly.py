@@ -33,7 +33,13 @@ def training_side(
         UnknownName: a species that the training side lacks.
     """
     wanted = (TRAIN, SET_ASIDE) if recipe.use_set_aside else (TRAIN,)
-    return _of_subsets(split, annotations, wanted, species)
+    chosen = _of_subsets(split, annotations, wanted, species)
+    kept = [a for a in chosen if a.filtered is None]
+    if len(kept) < len(chosen):
+        logger.info(
+            "%d training annotations are left out by the quality rules of resight.toml", len(chosen) - len(kept)
+        )
+    return kept
 
 
 def test_side(split: StoredSplit, annotations: Sequence[Annotation], species: Sequence[str] | None) -> list[Annotation]:
@@ -79,11 +85,11 @@ def samples_of(
     return [
         TrainingSample(
             annotation_id=a.annotation_id,
-            species=a.species,
+            species=a.known_species,
             identity=a.identity or "",
             chip_path=chips.path(a.annotation_id),
             encounter=a.encounter,
-            sides_differ=policy_of.get(a.species) == "separate",
+            sides_differ=policy_of.get(a.known_species) == "separate",
         )
         for a in annotations
         if a.annotation_id in chips.keys
@@ -115,5 +121,5 @@ def _of_subsets(
     ]
     if species is None:
         return chosen
-    UnknownName.require(f"species in the {subsets[0]} side of the split", species, {a.species for a in chosen})
+    UnknownName.require(f"species in the {subsets[0]} side of the split", species, {a.known_species for a in chosen})
     return [a for a in chosen if a.species in species]

@@ -28,6 +28,8 @@ class Parsed:
             used.
         faulty: The rows with a fault of which the picture is known: it is looked at as well, so that one report
             has everything.
+        photos: Photos that the source names and in which it found no animal: records without a box. Where a detector
+            looked, ``detector`` names it, and ``confidence`` is that of the best that it was not sure enough of.
     """
 
     format: str
@@ -37,6 +39,7 @@ class Parsed:
     source_name: str
     notes: list[str] = field(default_factory=list)
     faulty: list[Record] = field(default_factory=list)
+    photos: list[Record] = field(default_factory=list)
 
 
 class Findings:
