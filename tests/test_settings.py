@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from resight.errors import ProjectExists, ProjectNotFound, SettingsError
 from resight.settings import (
     ENVIRONMENT_VARIABLE,
     FILE_NAME,
+    EncounterRule,
     IndividualMerge,
     Only,
+    QualityRules,
     SpeciesMerge,
     add_image_root,
     find_project,
@@ -146,6 +149,13 @@ def test_an_absolute_database_stays_where_it_is(tmp_path: Path) -> None:
         ),
         ("[viewpoints.aliases]\nl = 'lef'", "viewpoints.aliases.l is 'lef'; expected one of left, right"),
         ("[viewpoints.aliases]\nl = ['left']", "viewpoints.aliases.l is ['left']; expected one of left, right"),
+        ("[encounters]\nsame = 'day'", 'encounters.same is \'day\'; expected "folder" or "camera"'),
+        ("[encounters]\nwithin_minutes = -1", "encounters.within_minutes is -1; expected a number from 0"),
+        ("[clocks]\nD500 = '1 h'", "clocks.D500 is '1 h'; expected \"+HH:MM:SS\""),
+        ("[clocks]\nD500 = { showed = 'x', was = '2024-01-01T00:00:00' }", "clocks.D500 is {'showed': 'x', "),
+        ("[quality]\nmax_cut_share = 30", "quality.max_cut_share is 30; expected a number from 0 to 1"),
+        ("[quality]\nnear_duplicates = true", 'quality.near_duplicates is True; expected "keep" or "one"'),
+        ("[quality.lion]\nmin_side_px = 'a'", "quality.lion.min_side_px is 'a'; expected a number from 0"),
         ("[sources]\nglobal_ids = 'tags'", "sources.global_ids is 'tags'; expected a list of texts"),
         ("[sources]\nglobal_ids = [1]", "sources.global_ids is [1]; expected a list of texts"),
         ("[[merge.species]]\nfrom = ['a']", "merge.species[0].into is None; expected text in quotes"),
@@ -216,6 +226,33 @@ def test_adding_a_root_keeps_every_comment_and_value(tmp_path: Path) -> None:
     assert [line for line in text.splitlines() if line not in lines] == []
     assert lines.index("[images.roots]") < lines.index(f'reserve = "{photos}"')
     assert not any(line.startswith("[") for line in lines[lines.index("[images.roots]") + 1 :])
+
+
+def test_rules_for_raw_photos_are_read(tmp_path: Path) -> None:
+    text = """
+        [encounters]
+        same = "camera"
+        within_minutes = 5
+        [clocks]
+        "NIKON D500" = "-01:30:00"
+        "DCIM/100" = "+49:00"
+        reset = { showed = "1970-01-01T00:10:00", was = 2024-05-01T10:00:00 }
+        [quality]
+        min_side_px = 60
+        near_duplicates = "one"
+        [quality.lion]
+        max_cut_share = 0.5
+    """
+    settings = read(written(tmp_path, text))
+    assert settings.encounter_rule == EncounterRule("camera", 5.0)
+    assert settings.clocks == {
+        "NIKON D500": timedelta(hours=-1, minutes=-30),
+        "DCIM/100": timedelta(hours=49),
+        "reset": datetime(2024, 5, 1, 10) - datetime(1970, 1, 1, 0, 10),
+    }
+    assert settings.quality_rules("zebra") == settings.quality_rules(None)
+    assert settings.quality_rules("zebra") == QualityRules(min_side_px=60.0, one_of_duplicates=True)
+    assert settings.quality_rules("lion") == QualityRules(max_cut_share=0.5)
 
 
 def test_a_root_that_is_there_is_left_and_a_second_one_joins_it(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ url = "sqlite:///catalogue.db"  # relative to this file
 [sources]
 # global_ids = ["tag-database"]
 
-# Raw photos of one camera (or of one folder), each no more than so many minutes after the one before, are one encounter.
+# Raw photos of one folder (or camera), each no more than so many minutes after the one before, are one encounter.
 [encounters]
 # same = "folder"               # or "camera"
 # within_minutes = 60

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 
 from resight.catalogue import schema, store
 from resight.catalogue.photos import FoundImage
@@ -13,7 +13,7 @@ from resight.errors import InputError, UnknownName
 from resight.images import ImageFacts
 from resight.project import Project
 from resight.settings import Only
-from resight.types import Box
+from resight.types import Annotation, Box
 
 from .projects import HEIGHT, WIDTH, annotations, do_import, draw_photo, herd, row, with_settings
 
@@ -228,3 +228,99 @@ def test_a_split_is_never_changed_and_an_unknown_one_names_the_others(project: P
         assert [entry["name"] for entry in store.split_names(connection)] == ["first", "second"]
         with pytest.raises(UnknownName, match=r"did you mean 'second'.*resight split secund"):
             store.load_split(connection, "secund")
+
+
+# What is only proposed, and what quality rules catch
+
+
+def propose(project: Project, annotation: Annotation, **values: str) -> None:
+    with project.database.writing() as (connection, _):
+        table = schema.annotation_table
+        row_id = connection.execute(select(table.c.id).where(table.c.key == annotation.annotation_id)).scalar_one()
+        connection.execute(
+            insert(schema.proposals),
+            [
+                {
+                    "annotation_id": row_id,
+                    "field": field,
+                    "value": value,
+                    "confidence": 0.9,
+                    "model": "m",
+                    "at_utc": "t",
+                }
+                for field, value in values.items()
+            ],
+        )
+
+
+def unnamed(project: Project) -> Annotation:
+    """The first annotation as a detector leaves it: without species and viewpoint."""
+    table = schema.annotation_table
+    first = annotations(project)[0]
+    with project.database.writing() as (connection, _):
+        values = {"species": None, "part": None, "viewpoint": None, "individual_id": None}
+        connection.execute(update(table).where(table.c.key == first.annotation_id).values(**values))
+    return first
+
+
+def everything(project: Project) -> dict[str, Annotation]:
+    with project.database.reading() as connection:
+        return {a.annotation_id: a for a in store.list_annotations(connection, project.settings, unnamed=True)}
+
+
+def test_an_animal_without_a_species_is_given_only_where_it_is_asked_for(project: Project, tmp_path: Path) -> None:
+    do_import(project, herd(tmp_path / "herd", [row(0), row(1)]))
+    first = unnamed(project)
+    assert [a.annotation_id for a in annotations(project)] == [
+        a for a in everything(project) if a != first.annotation_id
+    ]
+    raw = everything(project)[first.annotation_id]
+    assert (raw.species, raw.part, raw.viewpoint, raw.proposed) == (None, None, None, frozenset())
+    with pytest.raises(ValueError, match="has no species"):
+        _ = raw.known_species
+
+
+def test_proposed_values_hold_where_nothing_is_stated_and_are_told(project: Project, tmp_path: Path) -> None:
+    do_import(project, herd(tmp_path / "herd", [row(0), row(1, viewpoint=None), row(2)]))
+    first = unnamed(project)
+    propose(project, first, species="lion", part="face", viewpoint="right", quality="2")
+    second, third = annotations(project)[1:]
+    propose(project, second, viewpoint="left", part="whole")
+    propose(project, third, viewpoint="right", species="lion")  # it has both already
+    found = everything(project)
+    lion = found[first.annotation_id]
+    assert (lion.species, lion.part, lion.viewpoint, lion.quality) == ("lion+face", "face", "right", 2.0)
+    assert lion.proposed == {"species", "part", "viewpoint", "quality"}
+    seen = [(found[a.annotation_id].species, found[a.annotation_id].viewpoint) for a in (second, third)]
+    assert seen == [("zebra", "left"), ("zebra", "left")]
+    assert found[second.annotation_id].proposed == {"viewpoint"}
+    assert found[second.annotation_id].identity == "z1|left"
+    assert found[third.annotation_id].proposed == frozenset()
+    with project.database.reading() as connection:
+        assert store.policies(connection, project.settings) == {"lion+face": "separate", "zebra": "separate"}
+        assert len(store.list_annotations(connection, project.settings, species=["lion+face"])) == 1
+
+
+def test_proposed_values_are_no_labels(project: Project, tmp_path: Path) -> None:
+    rows = [row(number, individual=f"z{number // 4}", viewpoint=None) for number in range(24)]
+    do_import(project, herd(tmp_path / "herd", rows))
+    propose(project, annotations(project)[0], viewpoint="left")
+    drawn = project.split("s", check_duplicates=False)
+    assert drawn.left_out == {"viewpoint only proposed": 1}
+
+
+def test_a_quality_rule_names_itself_and_can_be_taken_back(project: Project, tmp_path: Path) -> None:
+    do_import(project, herd(tmp_path / "herd", [row(0, w=30, h=20), row(1, w=30, h=20)]))
+    first, _ = annotations(project)
+    table = schema.annotation_table
+    with project.database.writing() as (connection, _):
+        row_id = connection.execute(select(table.c.id).where(table.c.key == first.annotation_id)).scalar_one()
+        numbers = {"sharpness": 3.0, "side_px": 20.0, "contrast": 9.0, "cut_share": 0.0}
+        connection.execute(
+            insert(schema.measures).values(annotation_id=row_id, measured_key="k", phash="0" * 16, **numbers)
+        )
+    assert [a.filtered for a in annotations(project)] == [None, None]
+    strict = with_settings(project, "min_sharpness = 3.5", under="quality")
+    assert [a.filtered for a in annotations(strict)] == ["min_sharpness 3.5", None]
+    drawn = strict.split("s")  # the second, which nobody has measured, is caught by no rule
+    assert drawn.left_out == {"quality rule min_sharpness 3.5": 1}

@@ -142,11 +142,12 @@ def import_dataset(
     bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
     good = [record for record in records if record.row not in bad_rows]
     photos = [record for record in parsed.photos if record.row not in bad_rows]
+    names = {record.file_name for record in (*good, *photos)}
     problems_file = _write_problems(problems, reports_folder / f"import-{_file_safe(source)}-problems.csv")
     report = ImportReport(
         source=source,
         format=parsed.format,
-        images=len({record.file_name for record in [*good, *photos]}),
+        images=len(names),
         annotations=len(good),
         individuals=len({(record.species, record.individual) for record in good if record.individual is not None}),
         encounters=0,
@@ -214,12 +215,8 @@ def _write(
             if unknown:
                 note = f"resight.toml has a viewpoint policy for {', '.join(unknown)}, not (yet) in the catalogue"
                 report = replace(report, notes=(*report.notes, note))
-            done = _completed(
-                report,
-                applied,
-                found,
-                {name: describe(policy_of[name]) for name in {a.species for a in found if a.species is not None}},
-            )
+            named = {a.species for a in found if a.species is not None}
+            done = _completed(report, applied, found, {name: describe(policy_of[name]) for name in named})
             if report.dry_run:
                 raise _RolledBack
             _keep_root(settings, root, images_dir)
