@@ -36,6 +36,8 @@ class SpeciesStatistics:
         identities_by_viewpoint: Viewpoint → identities with an annotation from there.
         mean_per_individual: Annotations an individual, over annotations whose individual is known.
         without: What is not known of how many annotations: individual, viewpoint, date, encounter.
+        proposed: Annotations of which a value is a proposal that nobody has accepted.
+        filtered: Annotations that a quality rule catches.
         left_out_by_policy: Annotations whose viewpoint the policy leaves out.
         quarantined: Annotations whose picture cannot be used.
     """
@@ -53,13 +55,15 @@ class SpeciesStatistics:
     mean_per_individual: float | None
     median_per_individual: float | None
     without: Mapping[str, int]
+    proposed: int
+    filtered: int
     left_out_by_policy: int
     quarantined: int
 
 
 @dataclass(frozen=True)
 class Totals:
-    """The sums over species."""
+    """The sums over species; ``unnamed`` annotations, whose species nobody has said yet, are in none of the others."""
 
     species: int
     sources: int
@@ -68,6 +72,7 @@ class Totals:
     individuals: int
     identities: int
     encounters: int
+    unnamed: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,12 @@ def statistics(annotations: Sequence[Annotation], policy_of: Mapping[str, Policy
     """Count a catalogue.
 
     Args:
-        annotations: All of them that have a species.
+        annotations: All of them.
         policy_of: Species → its viewpoint policy.
     """
     by_species: dict[str, list[Annotation]] = defaultdict(list)
+    unnamed = [annotation for annotation in annotations if annotation.species is None]
+    annotations = [annotation for annotation in annotations if annotation.species is not None]
     for annotation in annotations:
         by_species[annotation.known_species].append(annotation)
     rows = tuple(_row(species, by_species[species], policy_of[species]) for species in sorted(by_species))
@@ -116,6 +123,7 @@ def statistics(annotations: Sequence[Annotation], policy_of: Mapping[str, Policy
             individuals=sum(row.individuals for row in rows),
             identities=sum(row.identities for row in rows),
             encounters=sum(row.encounters for row in rows),
+            unnamed=len(unnamed),
         ),
         Tail(
             mean_per_individual=_rounded_mean(per_individual),
@@ -167,6 +175,8 @@ def _row(species: str, annotations: Sequence[Annotation], policy: Policy) -> Spe
             "date": sum(a.taken_at is None for a in annotations),
             "encounter": sum(not a.encounter_known for a in annotations),
         },
+        proposed=sum(bool(a.proposed) for a in annotations),
+        filtered=sum(a.filtered is not None for a in annotations),
         left_out_by_policy=sum(not a.allowed for a in annotations),
         quarantined=sum(a.image_status == "quarantined" for a in annotations),
     )

@@ -157,6 +157,8 @@ def stats(context: typer.Context, json: Json = False) -> None:
 
 
 def _show_stats(found: Statistics) -> None:
+    if found.totals.unnamed:
+        say(f"{found.totals.unnamed:,} annotations have no species yet; see: resight status")
     if not found.species:
         say("the catalogue is empty; import a dataset with: resight import PATH")
         return
@@ -192,14 +194,16 @@ def _show_stats(found: Statistics) -> None:
     )
     missing = [
         (row.species, *(row.without[name] for name in ("individual", "viewpoint", "date", "encounter")),
-         row.left_out_by_policy, row.quarantined)
+         row.proposed, row.filtered, row.left_out_by_policy, row.quarantined)
         for row in found.species
     ]  # fmt: skip
+    lacks = ("species", "no individual", "no viewpoint", "no date", "no encounter", "only proposed", "filtered",
+             "left out by policy", "quarantined")  # fmt: skip
     table(
-        ("species", "no individual", "no viewpoint", "no date", "no encounter", "left out by policy", "quarantined"),
+        lacks,
         missing,
-        title="annotations without",
-        spare=("quarantined", "left out by policy"),
+        title="annotations without, or with",
+        spare=("quarantined", "left out by policy", "filtered", "only proposed"),
     )
 
 

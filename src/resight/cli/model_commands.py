@@ -15,7 +15,7 @@ from resight.errors import InputError, NotBuiltYet
 if TYPE_CHECKING:
     from resight.comparison import Comparison, SpeciesComparison
     from resight.evaluation import Evaluation
-    from resight.matching.candidates import Match
+    from resight.matching.candidates import Candidate, Match
     from resight.types import Box
 
 logger = logging.getLogger(__name__)
@@ -221,13 +221,20 @@ def _show_match(answer: Match) -> None:
     table(
         ("rank", "individual", "score", "viewpoint", "encounter", "file"),
         [
-            (c.rank, c.individual_id or "not identified", f"{c.score:.3f}", c.viewpoint, c.encounter, c.file_name)
+            (c.rank, c.individual_id or "not identified", f"{c.score:.3f}", _proposed(c), c.encounter, c.file_name)
             for c in answer.candidates
         ],
         spare=("encounter", "viewpoint"),
     )
     if answer.individuals:
         say("names, each by its best: " + ", ".join(f"{n.individual_id} ({n.score:.3f})" for n in answer.individuals))
+
+
+def _proposed(candidate: Candidate) -> str | None:
+    """The viewpoint, with what of it is only proposed."""
+    if not candidate.proposed:
+        return candidate.viewpoint
+    return f"{candidate.viewpoint or '–'} ({', '.join(candidate.proposed)} only proposed)"
 
 
 def models(context: typer.Context, json: Json = False) -> None:

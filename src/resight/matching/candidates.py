@@ -51,7 +51,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An annotation of the catalogue as an answer; ``score`` is the cosine, ``p_same`` needs a calibration."""
+    """An annotation of the catalogue as an answer.
+
+    ``score`` is the cosine, ``p_same`` needs a calibration; ``proposed`` names the values that nobody has accepted yet.
+    """
 
     rank: int
     annotation_id: str
@@ -61,6 +64,7 @@ class Candidate:
     viewpoint: str | None
     encounter: str | None
     file_name: str
+    proposed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,7 @@ def _nearest(query: Query, compared: Sequence[Annotation], vectors: NDArray[Any]
                 viewpoint=annotation.viewpoint,
                 encounter=annotation.encounter if annotation.encounter_known else None,
                 file_name=annotation.file_name,
+                proposed=tuple(sorted(annotation.proposed)),
             )
         )
     return tuple(found)

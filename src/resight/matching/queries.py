@@ -174,9 +174,11 @@ def _note(known: Sequence[Annotation]) -> str | None:
     if not known:
         return None
     names = sorted({annotation.individual or "not identified" for annotation in known})
+    proposed = sorted({field for annotation in known for field in annotation.proposed})
+    doubt = f" What it says of {' and '.join(proposed)} is a proposal that nobody has accepted." if proposed else ""
     return (
         f"In the catalogue as {', '.join(names)}: box, rotation and viewpoint, where not given, were taken from there, "
-        "and it was not compared with itself nor with its own encounter."
+        f"and it was not compared with itself nor with its own encounter.{doubt}"
     )
 
 

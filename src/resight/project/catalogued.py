@@ -61,7 +61,7 @@ class CatalogueMethods(ProjectFolder):
     def stats(self) -> Statistics:
         """Table 1 of the paper for this catalogue."""
         with self.database.reading() as connection:
-            found = store.list_annotations(connection, self.settings)
+            found = store.list_annotations(connection, self.settings, unnamed=True)
             return statistics(found, store.policies(connection, self.settings))
 
     def split(
@@ -179,7 +179,7 @@ class CatalogueMethods(ProjectFolder):
             raise UnknownName.among("export format", format, ("csv",))
         refuse_picture(out)
         with self.database.reading() as connection:
-            annotations = store.list_annotations(connection, self.settings)
+            annotations = store.list_annotations(connection, self.settings, unnamed=True)
             frozen = None if split is None else store.load_split(connection, split)
         try:
             rows = write_csv(annotations, Path(out), frozen)

@@ -19,12 +19,15 @@ def write_csv(annotations: Sequence[Annotation], target: Path, split: StoredSpli
     """Write one row an annotation, unknown values empty; with a split, its ``subset`` beside each.
 
     With a split, identity and encounter are those the split was frozen with. ``set_aside`` and annotations outside
-    the split have an empty subset. A box that is the whole image is written from the image's size where known.
+    the split have an empty subset. A box that is the whole image is written from the image's size where known. Where
+    any value is a proposal that nobody has accepted, the last column ``proposed`` names such fields of each row.
 
     Returns:
         The number of rows.
     """
     columns = COLUMNS if split is None else (*COLUMNS, "subset")
+    if any(annotation.proposed for annotation in annotations):
+        columns = (*columns, "proposed")
     write_table(target, columns, (_cells(annotation, columns, split) for annotation in annotations))
     return len(annotations)
 
@@ -59,4 +62,5 @@ def _row(annotation: Annotation) -> dict[str, object]:
         "identity": annotation.identity,
         **place,
         "theta": annotation.theta_rad,
+        "proposed": " ".join(sorted(annotation.proposed)),
     }
