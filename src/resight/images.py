@@ -7,16 +7,10 @@ from __future__ import annotations
 
 import io
 import math
-import struct
-import threading
-import warnings
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +18,10 @@ from PIL import ExifTags, Image
 
 from resight.artefacts import content_hash
 from resight.errors import ImageError, ImageMissing, ImageUnreachable, ImageUnreadable
+from resight.image_files import BROKEN_FILE, camera, exif_of, position, quiet, stated, taken_at
 from resight.types import Box
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".heic", ".heif", ".hif"})
 MAX_PIXELS = 250_000_000
 MAX_SIDE = 32_767
 
@@ -39,12 +34,8 @@ _COSINES = np.cos(np.pi / (2 * _HASHED) * (2 * np.arange(_HASHED) + 1) * np.aran
 
 # Only what SUFFIXES names: Pillow would also start Ghostscript on a file that begins like PostScript.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _DRAFTED = frozenset({"JPEG", "MPO"})  # formats whose decoder can down-scale; many cameras write JPEGs as MPO
-_BROKEN_FILE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError,
-    TypeError, ValueError, struct.error, zlib.error,
-)  # fmt: skip
-"""What Pillow raises on files that are broken in one way or another."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -75,6 +66,8 @@ class ImageFacts:
         taken_at: ISO 8601 as the camera had it, or ``None``.
         latitude: Degrees north, or ``None``.
         longitude: Degrees east, or ``None``.
+        camera: Make, model and serial number of the body, as far as they are told; ``None`` where none is.
+        at_zero: Whether the file places itself at 0 N 0 E, as receivers without a fix do; it is not known where then.
     """
 
     content_hash: str
@@ -83,6 +76,8 @@ class ImageFacts:
     taken_at: str | None
     latitude: float | None
     longitude: float | None
+    camera: str | None = None
+    at_zero: bool = False
 
 
 def read_file(path: Path) -> bytes:
@@ -134,10 +129,13 @@ def read_facts(content: bytes, name: str) -> ImageFacts:
 
 
 def _facts_of(picture: Image.Image, content: bytes) -> ImageFacts:
-    exif = _exif(picture)
+    exif = exif_of(picture, content)
     width, height = _upright_size(picture, _orientation(picture, exif))
-    latitude, longitude = _position(exif)
-    return ImageFacts(content_hash(content), width, height, _taken_at(exif), latitude, longitude)
+    latitude, longitude = position(exif)
+    at_zero = latitude == 0 and longitude == 0
+    if at_zero:
+        latitude = longitude = None
+    return ImageFacts(content_hash(content), width, height, taken_at(exif), latitude, longitude, camera(exif), at_zero)
 
 
 def cut_chip(content: bytes, name: str, box: Box | None, theta_rad: float, size: int) -> NDArray[np.uint8]:
@@ -171,7 +169,7 @@ def upright_size(content: bytes, name: str) -> tuple[int, int]:
         ImageUnreadable: not a picture, or over the limits.
     """
     picture = _open(content, name)
-    return _upright_size(picture, _orientation(picture, _exif(picture)))
+    return _upright_size(picture, _orientation(picture, exif_of(picture, content)))
 
 
 def cut_covered_chip(
@@ -235,11 +233,42 @@ def perceptual_hash(content: bytes, name: str, box: Box | None, theta_rad: float
         ImageUnreadable: not a picture, cut short, or over the limits.
         ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
-    grey = np.asarray(_cut_out(content, name, box, theta_rad, lambda _: (_HASHED, _HASHED)).convert("L"), np.float64)
+    return hash_of(_cut_out(content, name, box, theta_rad, lambda _: (_HASHED, _HASHED)))
+
+
+def hash_of(picture: Image.Image) -> int:
+    """The hash of :func:`perceptual_hash` of a picture that is cut out already; it is squashed where it is larger."""
+    small = picture.convert("L").resize((_HASHED, _HASHED), Image.Resampling.BILINEAR)
+    grey = np.asarray(small, np.float64)
     # Rounded, so that an even picture has no frequencies on any machine.
     frequencies = np.rint(_COSINES @ grey @ _COSINES.T).ravel()
     bits = frequencies > np.median(frequencies[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def cut_grey(
+    content: bytes, name: str, box: Box | None, theta_rad: float, longest: int
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Cut the animal out in grey for measuring: proportions kept, and never enlarged.
+
+    Parts of the box outside the image are black.
+
+    Args:
+        content: The file's bytes.
+        name: How messages call it.
+        box: In pixels of the upright image; ``None`` takes the whole image.
+        theta_rad: Rotation of the box in radians.
+        longest: The most pixels on the longer side.
+
+    Returns:
+        An 8-bit grey picture; and the photo's own width and height in pixels, upright.
+
+    Raises:
+        ImageUnreadable: not a picture, cut short, or over the limits.
+        ImageError: the box lies outside the picture, has no area, or is over the limits.
+    """
+    own = upright_size(content, name)
+    return _cut_out(content, name, box, theta_rad, lambda place: _fitting(place, longest)).convert("L"), own
 
 
 def cut_preview(content: bytes, name: str, box: Box | None, theta_rad: float, longest: int) -> bytes:
@@ -252,14 +281,37 @@ def cut_preview(content: bytes, name: str, box: Box | None, theta_rad: float, lo
         ImageUnreadable: not a picture, cut short, or over the limits.
         ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
-
-    def fitting(place: Box) -> tuple[int, int]:
-        scale = min(1.0, longest / max(place.w, place.h))
-        return max(1, round(place.w * scale)), max(1, round(place.h * scale))
-
     buffer = io.BytesIO()
-    _cut_out(content, name, box, theta_rad, fitting).save(buffer, "JPEG", quality=85)
+    _cut_out(content, name, box, theta_rad, lambda place: _fitting(place, longest)).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def _fitting(place: Box, longest: int) -> tuple[int, int]:
+    """Width and height of a box brought to at most ``longest`` pixels on the longer side, never enlarged."""
+    scale = min(1.0, longest / max(place.w, place.h))
+    return max(1, round(place.w * scale)), max(1, round(place.h * scale))
+
+
+def decode_fitting(content: bytes, name: str, width: int, height: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Decode a whole picture, its proportions kept, at the largest size that fits into a frame.
+
+    Args:
+        content: The file's bytes.
+        name: How messages call it.
+        width: Of the frame, in pixels.
+        height: Of the frame, in pixels.
+
+    Returns:
+        (h, w, 3) uint8, RGB, upright; and the picture's own width and height, upright.
+
+    Raises:
+        ImageUnreadable: not a picture, cut short, or over the limits.
+    """
+    own = Box(0, 0, *upright_size(content, name))
+    scale = min(width / own.w, height / own.h)
+    size = max(1, round(own.w * scale)), max(1, round(own.h * scale))
+    pixels = np.asarray(_cut_out(content, name, None, 0.0, lambda _: size), dtype=np.uint8)
+    return pixels, (int(own.w), int(own.h))
 
 
 def _cut_out(
@@ -271,7 +323,7 @@ def _cut_out(
     cover: Image.Image | None = None,
 ) -> Image.Image:
     picture = _open(content, name)
-    orientation = _orientation(picture, _exif(picture))
+    orientation = _orientation(picture, exif_of(picture, content))
     width, height = _upright_size(picture, orientation)
     if box is None:
         box = Box(0, 0, width, height)
@@ -307,42 +359,15 @@ def _require_cuttable(box: Box, width: int, height: int, name: str) -> None:
         )
 
 
-class _Quiet:
-    """Silences warnings while any thread is inside: Pillow warns of odd metadata in files that decode well.
-
-    Threads that enter and leave ``warnings.catch_warnings`` at the same time would leave the filters silenced for good.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._caught = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._caught.__exit__(kind, error, trace)
-
-
-_quiet = _Quiet()
-
-
 def _open(content: bytes, name: str) -> Image.Image:
+    formats: tuple[str, ...] = _FORMATS
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+        _know_heif()
+        formats = ("HEIF",)
     try:
-        with _quiet:
-            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
-    except _BROKEN_FILE:
+        with quiet:
+            picture = Image.open(io.BytesIO(content), formats=formats)
+    except BROKEN_FILE:
         raise ImageUnreadable(f"{name}: not a picture in a format that can be read") from None
     width, height = picture.size
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -353,6 +378,14 @@ def _open(content: bytes, name: str) -> Image.Image:
     return picture
 
 
+@cache
+def _know_heif() -> None:
+    """Teach Pillow to read HEIC; only when the first is met, for loading the decoder takes as long as Pillow itself."""
+    from pi_heif import register_heif_opener
+
+    register_heif_opener()
+
+
 def _load(picture: Image.Image, name: str, *, shrink_to: float) -> int:
     """Decode in place; a JPEG at the largest of the decoder's reductions (1, 2, 4, 8) not above ``shrink_to``.
 
@@ -361,48 +394,24 @@ def _load(picture: Image.Image, name: str, *, shrink_to: float) -> int:
     """
     width, reduction = picture.width, 1
     try:
-        with _quiet:
+        with quiet:
             if picture.format in _DRAFTED:
                 factor = 2 ** int(math.log2(max(1.0, shrink_to)))
                 # draft() takes the smallest scale that is not smaller than the size asked for.
                 drafted = picture.draft(None, (max(1, width // factor), max(1, picture.height // factor)))
                 reduction = 1 if drafted is None else round(width / drafted[1][2])
             picture.load()
-    except _BROKEN_FILE as error:
+    except BROKEN_FILE as error:
         raise ImageUnreadable(f"{name}: cannot be decoded ({error})") from None
     return reduction
 
 
-def _exif(picture: Image.Image) -> Image.Exif:
-    try:
-        with _quiet:
-            return picture.getexif()
-    except _BROKEN_FILE:
-        return Image.Exif()  # broken metadata does not make a broken picture
-
-
-def _details(exif: Image.Exif, directory: int) -> Mapping[int, Any]:
-    try:
-        with _quiet:
-            return exif.get_ifd(directory)
-    except _BROKEN_FILE:
-        return {}
-
-
-def _stated(exif: Image.Exif, tag: int) -> Any:
-    try:
-        with _quiet:
-            return exif.get(tag)
-    except _BROKEN_FILE:
-        return None
-
-
 def _orientation(picture: Image.Image, exif: Image.Exif) -> int:
-    """The EXIF orientation of the pixels as they are decoded: Pillow turns a TIFF itself, and so gives its size."""
-    if picture.format == "TIFF":
+    """The EXIF orientation of the pixels as they are decoded: a TIFF or HEIC is turned by its decoder, size and all."""
+    if picture.format in ("TIFF", "HEIF"):
         return 1
-    stated = _stated(exif, ExifTags.Base.Orientation)
-    return stated if isinstance(stated, int) and stated in _TURNS else 1
+    orientation = stated(exif, ExifTags.Base.Orientation)
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
 
 
 def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
@@ -414,9 +423,9 @@ def _upright(picture: Image.Image, orientation: int, name: str) -> Image.Image:
     try:
         if orientation in _TURNS:
             picture = picture.transpose(_TURNS[orientation])
-        with _quiet:
+        with quiet:
             return _as_rgb(picture)
-    except _BROKEN_FILE as error:
+    except BROKEN_FILE as error:
         raise ImageUnreadable(f"{name}: its colours cannot be read ({error})") from None
 
 
@@ -455,35 +464,3 @@ def _cut(picture: Image.Image, box: Box, theta_rad: float, size: tuple[int, int]
     )
     cut = picture.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return cut.resize(size, Image.Resampling.BILINEAR)
-
-
-def _taken_at(exif: Image.Exif) -> str | None:
-    details = _details(exif, ExifTags.IFD.Exif)
-    text = details.get(ExifTags.Base.DateTimeOriginal) or _stated(exif, ExifTags.Base.DateTime)
-    if not isinstance(text, str):
-        return None
-    try:
-        taken = datetime.strptime(text[:19].replace("-", ":").replace("T", " "), "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-    return taken.isoformat()
-
-
-def _position(exif: Image.Exif) -> tuple[float | None, float | None]:
-    gps = _details(exif, ExifTags.IFD.GPSInfo)
-
-    def degrees(value_tag: int, reference_tag: int, signs: Mapping[str, int], limit: float) -> float | None:
-        try:
-            parts = [float(part) for part in gps[value_tag]]
-            # Without its reference, north or south is not known, and half of the world is a bad guess.
-            sign = signs[str(gps[reference_tag]).strip("\0 ").upper()[:1]]
-            value = sign * (parts[0] + parts[1] / 60 + parts[2] / 3600)
-        except (LookupError, TypeError, ValueError, ArithmeticError):
-            return None
-        return value if math.isfinite(value) and abs(value) <= limit else None
-
-    latitude = degrees(ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, {"N": 1, "S": -1}, 90)
-    longitude = degrees(ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, {"E": 1, "W": -1}, 180)
-    if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
-        return None, None
-    return latitude, longitude

@@ -77,7 +77,7 @@ url = "sqlite:///catalogue.db"  # relative to this file
 # names them with their rule. Under [quality.SPECIES] stands what holds for one species instead.
 [quality]
 # min_side_px = 60              # shorter side of the box, in pixels of the photo
-# min_sharpness = 10
+# min_sharpness = 13
 # min_contrast = 10
 # max_cut_share = 0.3           # of the box outside of the frame or cut by it
 # min_confidence = 0.3          # of the detector
@@ -143,9 +143,9 @@ class QualityRules:
 
     Attributes:
         min_side_px: The shorter side of the box, in pixels of the photo.
-        min_sharpness: See :mod:`resight.quality`.
-        min_contrast: See :mod:`resight.quality`.
-        max_cut_share: Share of the box outside the frame.
+        min_sharpness: See :func:`resight.quality.numbers.sharpness`.
+        min_contrast: See :func:`resight.quality.numbers.contrast`.
+        max_cut_share: See :func:`resight.quality.numbers.cut_share`.
         min_confidence: Of the detector, 0 to 1.
         min_quality: The grade.
         one_of_duplicates: Of near-duplicates only the sharpest is kept.

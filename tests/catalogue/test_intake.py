@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from resight.catalogue import intake
-from resight.errors import ImportRefused, InputError, NotBuiltYet, ResightError, UnknownName
+from resight.errors import ImportRefused, InputError, ResightError, UnknownName
 from resight.images import ImageFacts, inspect
 from resight.project import Project
 from resight.settings import add_image_root
@@ -370,8 +370,6 @@ def test_a_root_that_was_named_meanwhile_is_not_taken(
 
 def test_formats(project: Project, tmp_path: Path) -> None:
     path = herd(tmp_path / "herd", [row(0)])
-    with pytest.raises(NotBuiltYet, match="wildbook cannot be read yet; those that can are"):
-        do_import(project, path, format="wildbook")
     with pytest.raises(UnknownName, match="did you mean 'coco'"):
         do_import(project, path, format="cocoa")
     assert do_import(project, path, format="csv").format == "csv"

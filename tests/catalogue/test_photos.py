@@ -9,6 +9,7 @@ from resight.catalogue.photos import PhotoReader
 from resight.errors import ImageChanged, ImageMissing, ImageUnreadable
 from resight.types import Annotation
 
+from ..detection.drawn import photo
 from ..made_up import annotation, write_photo
 
 CONTENT = b"the bytes of a photo"
@@ -36,8 +37,8 @@ def reader(one: Path, two: Path) -> PhotoReader:
 
 def test_a_photo_is_read_where_the_catalogue_says(one: Path, two: Path) -> None:
     a = known(one)
-    photo = reader(one, two).read(a)
-    assert (photo.content, photo.content_hash, photo.name, photo.moved_to) == (CONTENT, a.content_hash, "a.png", None)
+    found = reader(one, two).read(a)
+    assert (found.content, found.content_hash, found.name, found.moved_to) == (CONTENT, a.content_hash, "a.png", None)
 
 
 def test_a_photo_never_read_before_is_taken_as_it_is(one: Path, two: Path) -> None:
@@ -50,8 +51,8 @@ def test_a_moved_photo_is_found_by_its_content_below_any_root(one: Path, two: Pa
     two.mkdir()
     (one / "day 1" / "a.jpg").rename(two / "anything.jpeg")
     write_photo(one, "first/same size.jpg", b"the bytes of a photX")
-    photo = reader(one, two).read(a)
-    assert (photo.content, photo.moved_to) == (CONTENT, ("two", "anything.jpeg"))
+    found = reader(one, two).read(a)
+    assert (found.content, found.moved_to) == (CONTENT, ("two", "anything.jpeg"))
 
 
 def test_a_moved_photo_is_found_though_its_root_left_the_settings(one: Path, two: Path) -> None:
@@ -60,6 +61,15 @@ def test_a_moved_photo_is_found_though_its_root_left_the_settings(one: Path, two
     assert PhotoReader({"two": two}).read(a).moved_to == ("two", "copy/a.jpg")
     with pytest.raises(ImageMissing, match=r"a\.png: its image root 'one' is not in resight\.toml; add it"):
         PhotoReader({}).read(a)
+
+
+def test_anything_that_says_where_its_photo_lies_can_be_read(one: Path, two: Path) -> None:
+    a = known(one)
+    raw = photo(image_root="one", image_path=a.image_path, content_hash=a.content_hash, image_bytes=len(CONTENT))
+    assert reader(one, two).read(raw).content == CONTENT
+    assert not reader(one, two).seems_changed(raw)  # nobody noted when it was written
+    (one / "day 1" / "a.jpg").rename(one / "b.jpg")
+    assert reader(one, two).read(raw).moved_to == ("one", "b.jpg")
 
 
 def test_a_missing_photo_is_an_error_that_names_it(one: Path, two: Path) -> None:

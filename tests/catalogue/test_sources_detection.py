@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from resight.catalogue.sources import FORMATS, detect, places, read
-from resight.errors import InputError, NotBuiltYet, UnknownName
+from resight.errors import InputError, UnknownName
 
 from .drawn import coco_annotation, coco_document, wild_me_annotation, write_json, write_pictures, write_table
 
@@ -87,26 +87,77 @@ def test_a_broken_annotation_file_does_not_turn_its_pictures_into_an_individual(
     assert [record.individual for record in read(tmp_path, format="folders").records] == ["images"]
 
 
+@pytest.mark.parametrize("name", ["x.jpg", "x.MP4"])
+def test_a_picture_or_video_alone_is_raw_photos_and_no_annotation_file(tmp_path: Path, name: str) -> None:
+    file = write_pictures(tmp_path, name) / name
+    assert detect(file)[0] == "photos"
+    for asked in ("auto", "photos"):
+        with pytest.raises(ValueError, match="photos are no annotation file"):
+            read(file, format=asked)
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "1.avi"])
+def test_a_folder_of_loose_photos(tmp_path: Path, name: str) -> None:
+    assert detect(write_pictures(tmp_path, name))[0] == "photos"
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "format_name"),
+    ("names", "why"),
     [
-        ("x.jpg", "", "photos"),
-        ("x.json", '{"images": [], "detection_categories": {}}', "megadetector"),
-        ("x.csv", "Encounter.mediaAsset0,Encounter.genus\n1.jpg,Panthera\n", "wildbook"),
+        (["DCIM/100CANON/IMG_0001.JPG", "MISC/x.jpg"], "it is or has DCIM"),
+        (["cam A/DCIM/100CANON/IMG_0001.JPG", "Ayo/1.jpg"], "it is or has DCIM"),
+        (["dcim/1.jpg"], "it is or has DCIM"),
+        (["DCIM/100GOPRO/GX010001.MP4"], "it is or has DCIM"),
+        (["100CANON/a.jpg", "101_PANA/b.jpg"], "its sub-folders are named by a camera, such as 100CANON"),
+        (["back yard/100RECNX/RCNX0001.JPG"], "its sub-folders are named by a camera, such as 100RECNX"),
+        (["2024-05-06/a.jpg", "20240507/b.jpg"], "its sub-folders are days, such as 2024-05-06"),
+        (["cam 2/IMG_0001.JPG", "cam 10/IMG_0001 (1).JPG"], "its sub-folders are stations, such as cam 2"),
+        (["Site3/day one/DSC_0001.JPG"], "its sub-folders are stations, such as Site3"),
     ],
 )
-def test_formats_to_come_are_recognised_and_refused(tmp_path: Path, name: str, content: str, format_name: str) -> None:
-    file = tmp_path / name
-    file.write_text(content)
-    assert detect(file)[0] == format_name
-    for asked in ("auto", format_name):
-        with pytest.raises(NotBuiltYet, match=f"the format {format_name} cannot be read yet") as caught:
-            read(file, format=asked)
-        assert caught.value.exit_code == 2
+def test_a_card_is_photos_and_no_folder_of_individuals(tmp_path: Path, names: list[str], why: str) -> None:
+    found, sentence = detect(write_pictures(tmp_path / "card", *names))
+    assert found == "photos"
+    assert sentence.startswith(f"{tmp_path / 'card'}: photos, for {why}")
 
 
-def test_a_folder_of_loose_photos(tmp_path: Path) -> None:
-    assert detect(write_pictures(tmp_path, "1.jpg"))[0] == "photos"
+def test_the_folder_of_a_card_itself(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "DCIM/my folder/1.jpg")
+    assert detect(tmp_path / "DCIM")[0] == "photos"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["Ayo/1.jpg", "2024-05-06/1.jpg"],
+        ["cam1/first.jpg", "cam2/second.jpg"],
+        ["zebra/100/1.jpg", "zebra/101/1.jpg"],
+        ["lion/Ayo/1.jpg", "lion/Zola/1.jpg"],
+        ["100CANON/1.jpg", "Zola/1.jpg"],
+        ["12345678/1.jpg", "20241399/1.jpg"],
+    ],
+)
+def test_folders_of_individuals_stay_what_they_are(tmp_path: Path, names: list[str]) -> None:
+    found, sentence = detect(write_pictures(tmp_path / "herd", *names))
+    assert found == "folders"
+    assert "--format photos" not in sentence
+
+
+def test_individuals_with_files_as_cameras_name_them_may_be_doubted(tmp_path: Path) -> None:
+    found, sentence = detect(write_pictures(tmp_path / "herd", "Ayo/IMG_0001.JPG", "Ayo/IMG_0002.JPG"))
+    assert found == "folders"
+    assert sentence.endswith(
+        "such as Ayo, with files named by a camera; if they are no individuals, use --format photos"
+    )
+
+
+def test_a_table_that_is_none_beside_a_card(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "DCIM/100CANON/IMG_0001.JPG")
+    write_table(tmp_path / "log.csv", [{"day": 1, "rain": 2}])
+    with pytest.raises(
+        InputError, match=r"log\.csv: no column names the picture.*to import its photos alone, use --format ph"
+    ):
+        detect(tmp_path)
 
 
 def test_an_unknown_format_names_those_there_are(tmp_path: Path) -> None:
@@ -120,7 +171,11 @@ def test_an_unknown_format_names_those_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [
-        ("x.json", "{}", "JSON of no known format"),
+        (
+            "x.json",
+            "{}",
+            "JSON of no known format; expected COCO, an object with images and annotations, or results of Mega",
+        ),
         ("x.csv", "day,rain\n", "no column names the picture"),
         ("x.xls", "", "save it as .xlsx"),
         ("x.zip", "", "no known format"),

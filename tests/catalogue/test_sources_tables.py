@@ -128,7 +128,11 @@ def test_the_folder_of_images_may_be_named(tmp_path: Path) -> None:
         ("image_width", "400", "image_width", 400),
         ("image_width", "wide", "image_width", None),
         ("segmentation", "[[1, 2, 3, 4]]", "outline", [[1, 2, 3, 4]]),
+        ("segmentation", "[1.5, 2, 3, 4, 5, 6]", "outline", [1.5, 2, 3, 4, 5, 6]),
+        ("segmentation", '{"size": [2, 3], "counts": "02"}', "outline", {"size": [2, 3], "counts": "02"}),
+        ("segmentation", "{'size': [2, 3], 'counts': b'0\\\\2'}", "outline", {"size": [2, 3], "counts": "0\\2"}),
         ("segmentation", "{'size': [1, 2]}", "outline", None),
+        ("segmentation", "nan", "outline", None),
         ("segmentation", "", "outline", None),
     ],
 )

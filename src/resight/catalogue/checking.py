@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resight.errors import ImageError, ImageMissing, ImageUnreachable
+from resight.image_files import is_to_come, plausible_time
 from resight.images import inspect, read_file
 from resight.parallel import parallel_map
 from resight.types import Box, Problem, Record
 
+CLOCK_ZERO = "1970-01-01"  # the day that computers count from: nobody has taken a photo for a catalogue on it
 INSIDE_SHARE = 0.5  # a box of which less lies inside its image is taken for a mistake
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedImage:
-    """One picture of a dataset as it was found; ``status`` is ``ok``, ``unverified`` or ``quarantined``."""
+    """One picture of a dataset as it was found; ``status`` is ``ok``, ``unverified`` or ``quarantined``.
+
+    ``clock_unset`` says that the camera had a time that cannot be right; it is not known then.
+    """
 
     status: str
     problem: str | None = None
@@ -29,6 +34,7 @@ class CheckedImage:
     taken_at: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    clock_unset: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,10 @@ class Checked:
 def stated(rows: Sequence[Record]) -> tuple[str | None, float | None, float | None]:
     """Date, latitude and longitude that the rows of one image state: the same in any order of rows.
 
-    Where rows disagree, the earliest date and the southernmost place are taken; :func:`check_images` counts that.
+    Where rows disagree, the earliest date and the southernmost place are taken; :func:`check_images` counts that, and
+    the dates that cannot be right, which count as not known.
     """
-    dates = {row.taken_at for row in rows if row.taken_at is not None}
+    dates = {row.taken_at for row in rows if row.taken_at is not None and _can_be_right(row.taken_at)}
     places = {(row.latitude, row.longitude) for row in rows if row.latitude is not None and row.longitude is not None}
     latitude, longitude = min(places) if places else (None, None)
     return min(dates, default=None), latitude, longitude
@@ -92,7 +99,9 @@ def check_images(
     else:
         images = {name: _unseen(rows[name][0], known.get(name)) for name in rows}
     problems.extend(_box_problems(records, images))
-    return Checked(images, tuple(problems), (*_size_notes(rows, images), *_disagreement_notes(rows)))
+    return Checked(
+        images, tuple(problems), (*_size_notes(rows, images), *_disagreement_notes(rows), *_date_notes(rows, images))
+    )
 
 
 def _look(images_dir: Path, rows: Sequence[Record], known: CheckedImage | None) -> CheckedImage | str:
@@ -124,6 +133,7 @@ def _look(images_dir: Path, rows: Sequence[Record], known: CheckedImage | None) 
     except ImageError as error:
         reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
         return CheckedImage("quarantined", reason, byte_size=facts.st_size, modified_ns=facts.st_mtime_ns)
+    clock_unset = seen.taken_at is not None and not plausible_time(seen.taken_at)
     return CheckedImage(
         "ok",
         None,
@@ -132,9 +142,10 @@ def _look(images_dir: Path, rows: Sequence[Record], known: CheckedImage | None) 
         facts.st_mtime_ns,
         seen.width,
         seen.height,
-        seen.taken_at,
+        None if clock_unset else seen.taken_at,
         seen.latitude,
         seen.longitude,
+        clock_unset,
     )
 
 
@@ -180,6 +191,21 @@ def _size_notes(rows: Mapping[str, Sequence[Record]], images: Mapping[str, Check
             f"{differing} images have another size (upright) than the file claims; boxes are read as pixels of the "
             "images as they are"
         )
+
+
+def _can_be_right(stated_date: str) -> bool:
+    """Whether a date that a source states may be one; catalogues reach back before the first digital cameras."""
+    return not (stated_date.startswith(CLOCK_ZERO) or is_to_come(stated_date))
+
+
+def _date_notes(rows: Mapping[str, Sequence[Record]], images: Mapping[str, CheckedImage]) -> Iterable[str]:
+    clocks = sum(image.clock_unset for image in images.values())
+    if clocks:
+        yield f"{clocks:,} images have the time of a clock that was never set (before 1990, or to come); it is not used"
+    stated_dates = [row.taken_at for records in rows.values() for row in records if row.taken_at is not None]
+    wrong = sum(not _can_be_right(one) for one in stated_dates)
+    if wrong:
+        yield f"{wrong:,} rows have a date that cannot be right ({CLOCK_ZERO}, or to come); it counts as not known"
 
 
 def _disagreement_notes(rows: Mapping[str, Sequence[Record]]) -> Iterable[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
 
-from resight.catalogue import schema
+from resight.catalogue import measuring, schema
 from resight.catalogue.checking import CheckedImage, stated
 from resight.catalogue.policy import MergeTable, ViewpointTable, part_of
 from resight.settings import Settings
@@ -28,6 +28,7 @@ _KEPT_FIELDS = (
     "file_name", "species", "source_species", "part", "viewpoint", "source_viewpoint", "image_id", "encounter_id",
     "box_x", "box_y", "box_w", "box_h", "theta_rad", "quality", "outline", "detector", "confidence",
 )  # fmt: skip
+_SHOWN_FIELDS = frozenset({"box_x", "box_y", "box_w", "box_h", "theta_rad", "image_id", "photo_content"})
 DECISIONS = ("accept", "correct")  # actions of the ledger by which a person settles species and viewpoint
 _UNTOLD_FIELDS = ("source_key", "source_species")
 
@@ -165,6 +166,7 @@ def apply_import(
             changed.append(row)
         updated += bool(mine) or identity_changed
     _write_annotations(connection, new, changed)
+    measuring.forget_measures(connection, {change.annotation_id for change in changes if change.field in _SHOWN_FIELDS})
     common = {"revision": revision, "at_utc": moment, "actor": actor, "action": "import", "note": f"source {source}"}
     if ledger_rows:
         connection.execute(insert(schema.ledger), [common | row for row in ledger_rows])

@@ -114,12 +114,12 @@ class _RolledBack(Exception):
 
 
 def import_dataset(
-    path: Path, *, database: Database, settings: Settings, options: ImportOptions, reports_folder: Path
+    found: sources.Found, *, database: Database, settings: Settings, options: ImportOptions, reports_folder: Path
 ) -> ImportReport:
     """Import a dataset, or refuse it whole.
 
     Args:
-        path: An annotation file or a folder.
+        found: The annotation file or folder, and as what it is read: from :func:`sources.find`.
         database: The catalogue.
         settings: The project's.
         options: How.
@@ -130,15 +130,16 @@ def import_dataset(
         InputError: the path cannot be read as the format at all, or is another dataset under a known source's name.
     """
     species = None if options.species is None else _species_name(options.species)
-    parsed = sources.read(path, format=options.format, images=options.images)
+    path = found.path
+    parsed = sources.read_found(found, images=options.images)
     source = _source_name(parsed.source_name if options.source is None else options.source)
     records, species_problems = _with_species(parsed.records, species, needed=parsed.format not in UNNAMED_FORMATS)
     root = _root_name(settings, source, parsed.images_dir, _roots_of(database, source))
     known = _known_images(database, root)
     read = [*records, *parsed.faulty, *parsed.photos]
     checked = check_images(read, parsed.images_dir, verify=options.verify_images, known=known)
-    found = (*parsed.problems, *species_problems, *_repeats(records), *_false_sides(records), *checked.problems)
-    problems = tuple(sorted(found, key=_in_order_of_rows))
+    wrong = (*parsed.problems, *species_problems, *_repeats(records), *_false_sides(records), *checked.problems)
+    problems = tuple(sorted(wrong, key=_in_order_of_rows))
     bad_rows = {problem.row for problem in problems if problem.severity == "refused"}
     good = [record for record in records if record.row not in bad_rows]
     photos = [record for record in parsed.photos if record.row not in bad_rows]
@@ -166,7 +167,12 @@ def import_dataset(
         problems_file=problems_file,
         changes=(),
         unmapped_viewpoints=unmapped_viewpoints(good, settings),
-        notes=(*parsed.notes, *checked.notes, *_known_elsewhere(database, source, checked.images), *_nameless(good)),
+        notes=(
+            *parsed.notes,
+            *checked.notes,
+            *_known_elsewhere(database, source, checked.images),
+            *_nameless(parsed.format, good),
+        ),
         dry_run=options.dry_run,
         refused=not (good or photos) or (bool(bad_rows) and not options.skip_bad),
     )
@@ -338,8 +344,8 @@ def _known_elsewhere(database: Database, source: str, images: Mapping[str, Check
     ]
 
 
-def _nameless(records: Sequence[Record]) -> list[str]:
-    if records and all(record.individual is None for record in records):
+def _nameless(format: str, records: Sequence[Record]) -> list[str]:
+    if format not in UNNAMED_FORMATS and records and all(record.individual is None for record in records):
         return ["no row names an individual; if one of the columns not used does, name it individual"]
     return []
 

@@ -7,11 +7,45 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from resight.artefacts import content_hash
 from resight.errors import ImageChanged, ImageError, ImageMissing, ImageUnreadable
 from resight.images import SUFFIXES, ImageFacts, read_file
-from resight.types import Annotation
+
+
+class Located(Protocol):
+    """Where a photo should lie and what is known of it; an :class:`resight.types.Annotation` is one."""
+
+    @property
+    def file_name(self) -> str:
+        """How messages call it."""
+        ...
+
+    @property
+    def image_root(self) -> str:
+        """Name of the image root."""
+        ...
+
+    @property
+    def image_path(self) -> str:
+        """Path below the root."""
+        ...
+
+    @property
+    def content_hash(self) -> str | None:
+        """SHA-256 of the file, where it was read before."""
+        ...
+
+    @property
+    def image_bytes(self) -> int | None:
+        """Size of the file, likewise."""
+        ...
+
+    @property
+    def image_modified_ns(self) -> int | None:
+        """When the file was last written, likewise."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +71,7 @@ class FoundImage:
 
 
 class PhotoReader:
-    """Reads the photos of annotations and never gives one whose content is not the catalogue's."""
+    """Reads photos and never gives one whose content is not the catalogue's."""
 
     def __init__(self, roots: Mapping[str, Path]) -> None:
         """Read below these image roots (name → folder)."""
@@ -45,8 +79,8 @@ class PhotoReader:
         self._by_size: dict[int, list[tuple[str, Path]]] | None = None
         self._lock = threading.Lock()
 
-    def read(self, annotation: Annotation) -> Photo:
-        """Read the photo of an annotation.
+    def read(self, located: Located) -> Photo:
+        """Read a photo.
 
         Raises:
             ImageMissing: it is neither where the catalogue says nor anywhere below the roots.
@@ -54,59 +88,59 @@ class PhotoReader:
             ImageUnreadable: it is empty or cannot be read, and was never read before.
         """
         try:
-            path = self._path(annotation)
+            path = self._path(located)
             content = read_file(path)
         except (ImageMissing, ImageUnreadable) as error:
-            moved = self._search(annotation)
+            moved = self._search(located)
             if moved is not None:
                 return moved
             if isinstance(error, ImageMissing):
                 raise ImageMissing(f"{error}, and none of the same content was found below the image roots") from None
-            if annotation.content_hash is not None:
+            if located.content_hash is not None:
                 raise ImageChanged(f"{error}; the catalogue knows another content, put the photo back") from None
             raise
         found = content_hash(content)
-        if annotation.content_hash is not None and found != annotation.content_hash:
-            moved = self._search(annotation)
+        if located.content_hash is not None and found != located.content_hash:
+            moved = self._search(located)
             if moved is not None:
                 return moved
             raise ImageChanged(
                 f"{path}: its content is not what the catalogue knows; put the photo back, or import its dataset again"
             )
-        return Photo(content, found, annotation.file_name, path.stat().st_mtime_ns)
+        return Photo(content, found, located.file_name, path.stat().st_mtime_ns)
 
-    def seems_changed(self, annotation: Annotation) -> bool:
+    def seems_changed(self, located: Located) -> bool:
         """Whether the file is there and is not, by size and time, the one the catalogue knows; nothing is read."""
-        root = self._roots.get(annotation.image_root)
-        if root is None or annotation.image_modified_ns is None:
+        root = self._roots.get(located.image_root)
+        if root is None or located.image_modified_ns is None:
             return False
         try:
-            facts = (root / annotation.image_path).stat()
+            facts = (root / located.image_path).stat()
         except (OSError, ValueError):
             return False  # what is known of it by its content is still right
-        return (facts.st_size, facts.st_mtime_ns) != (annotation.image_bytes, annotation.image_modified_ns)
+        return (facts.st_size, facts.st_mtime_ns) != (located.image_bytes, located.image_modified_ns)
 
-    def _path(self, annotation: Annotation) -> Path:
-        root = self._roots.get(annotation.image_root)
+    def _path(self, located: Located) -> Path:
+        root = self._roots.get(located.image_root)
         if root is None:
             raise ImageMissing(
-                f"{annotation.file_name}: its image root {annotation.image_root!r} is not in resight.toml; "
+                f"{located.file_name}: its image root {located.image_root!r} is not in resight.toml; "
                 "add it under [images.roots]"
             )
-        return root / annotation.image_path
+        return root / located.image_path
 
-    def _search(self, annotation: Annotation) -> Photo | None:
-        if annotation.content_hash is None or annotation.image_bytes is None:
+    def _search(self, located: Located) -> Photo | None:
+        if located.content_hash is None or located.image_bytes is None:
             return None
-        for root, path in self._files_of_size(annotation.image_bytes):
+        for root, path in self._files_of_size(located.image_bytes):
             try:
                 content = read_file(path)
             except ImageError:
                 continue  # another photo of that size, and one that cannot be it
-            if content_hash(content) == annotation.content_hash:
+            if content_hash(content) == located.content_hash:
                 relative = path.relative_to(self._roots[root]).as_posix()
                 return Photo(
-                    content, annotation.content_hash, annotation.file_name, path.stat().st_mtime_ns, (root, relative)
+                    content, located.content_hash, located.file_name, path.stat().st_mtime_ns, (root, relative)
                 )
         return None
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from resight.settings import QualityRules
+from resight.types import Annotation
+
+NEAR_DUPLICATE = "near_duplicates one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,10 +17,10 @@ class Measured:
     """What is known of the quality of one annotation; ``None`` is not measured, and no rule catches it.
 
     Attributes:
-        sharpness: See :mod:`resight.quality`.
+        sharpness: See :mod:`resight.quality.numbers`.
         side_px: The shorter side of the box, in pixels of the photo.
-        contrast: See :mod:`resight.quality`.
-        cut_share: Share of the box outside the frame.
+        contrast: See :mod:`resight.quality.numbers`.
+        cut_share: See :func:`resight.quality.numbers.cut_share`.
         confidence: Of the detector.
         quality: The grade.
         is_duplicate: Whether a sharper near-duplicate stands for it.
@@ -45,5 +50,10 @@ def rule_that_catches(rules: QualityRules, measured: Measured) -> str | None:
     if rules.max_cut_share is not None and (measured.cut_share or 0.0) > rules.max_cut_share:
         return f"max_cut_share {rules.max_cut_share:g}"
     if rules.one_of_duplicates and measured.is_duplicate:
-        return "near_duplicates one"
+        return NEAR_DUPLICATE
     return None
+
+
+def caught(annotations: Iterable[Annotation]) -> dict[str, int]:
+    """Rule → how many annotations it leaves out, the commonest first; one that several catch counts for the first."""
+    return dict(Counter(one.filtered for one in annotations if one.filtered is not None).most_common())

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from resight.cli import catalogue_commands, experiment_commands, model_commands, release_commands, training_commands
+from resight.cli import (
+    catalogue_commands,
+    experiment_commands,
+    model_commands,
+    raw_commands,
+    release_commands,
+    training_commands,
+)
 from resight.errors import NotBuiltYet
 from resight.version import __version__
 
@@ -20,9 +27,6 @@ app = typer.Typer(
 )
 
 NOT_BUILT = {
-    "status": "The funnel from photos to identities.",
-    "detect": "Find animals in raw photos.",
-    "attributes": "Viewpoint, species and quality of new annotations.",
     "undo": "Reverse the last identity decisions.",
     "review": "Decide about candidates in the browser.",
     "serve": "Answer by REST.",
@@ -55,6 +59,7 @@ def _common(
 
 
 catalogue_commands.add_to(app)
+raw_commands.add_to(app)
 training_commands.add_to(app)
 model_commands.add_to(app)
 release_commands.add_to(app)

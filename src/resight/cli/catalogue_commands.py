@@ -13,6 +13,7 @@ from resight.errors import ImportRefused, InputError
 
 if TYPE_CHECKING:
     from resight.catalogue.intake import ImportReport
+    from resight.catalogue.raw_photos import PhotoReport
     from resight.catalogue.statistics import Statistics
     from resight.project import Project
     from resight.splits import Split
@@ -62,8 +63,8 @@ def import_(
         str,
         typer.Option(
             "--format",
-            help="auto, coco, csv (.xlsx too), folders or wildlife-datasets (photos, megadetector, "
-            "wildbook are to come).",
+            help="auto, coco, csv (.xlsx too), folders, wildlife-datasets, megadetector, wildbook, or photos: raw "
+            "ones, such as a camera's card.",
         ),
     ] = "auto",
     images: Annotated[
@@ -82,20 +83,31 @@ def import_(
     verify_images: Annotated[
         bool, typer.Option("--verify-images/--no-verify-images", help="Whether to decode every picture now.")
     ] = True,
+    video_seconds: Annotated[
+        float,
+        typer.Option("--video-seconds", metavar="N", help="Of raw videos, one frame every N seconds.", min=0.04),
+    ] = 1.0,
     json: Json = False,
 ) -> None:
-    """Add a dataset to the catalogue; doing it again adds nothing."""
+    """Add a dataset or raw photos to the catalogue; doing it again adds nothing."""
     project = open_project(context)
-    from resight.catalogue.intake import ImportOptions
+    from resight.catalogue.intake import ImportOptions, ImportReport
 
     options = ImportOptions(format, images, species, source, dry_run, skip_bad, verify_images)
     try:
-        report = project.import_(path, options)
+        report = project.import_(path, options, video_seconds=video_seconds)
     except ImportRefused as error:
         refused = error.report
         emit(refused, as_json=json, show=lambda: _show_problems(refused))
         raise
-    emit(report, as_json=json, show=lambda: _show_import(report))
+
+    def show() -> None:
+        if isinstance(report, ImportReport):
+            _show_import(report)
+        else:
+            _show_photos(report)
+
+    emit(report, as_json=json, show=show)
 
 
 def _show_import(report: ImportReport) -> None:
@@ -128,6 +140,34 @@ def _show_import(report: ImportReport) -> None:
     say(", ".join(counts) + ("; dry run, nothing was changed" if report.dry_run else ""))
 
 
+def _show_photos(report: PhotoReport) -> None:
+    for note in report.notes:
+        say(note)
+    _show_problems(report)
+    for camera in report.cameras:
+        shown = camera.first or "no time"
+        until = f" to {camera.last}" if camera.last not in (None, camera.first) else ""
+        offset = f", clock {camera.offset}" if camera.offset else ""
+        say(f"{camera.camera or 'camera not named'}: {camera.photos:,} photos, {shown}{until}{offset}")
+    say(
+        f"{report.source}: {report.images:,} photos in {report.encounters:,} encounters"
+        + (f", {report.frames:,} of them frames of {report.videos:,} videos" if report.videos else "")
+    )
+    done = "would be added" if report.dry_run else "added"
+    counts = [f"{report.added:,} {done}", f"{report.updated:,} updated", f"{report.unchanged:,} unchanged"]
+    for count, what in (
+        (report.moved, "lie elsewhere now"),
+        (report.copies, "copies of known photos"),
+        (report.quarantined, "cannot be used"),
+        (report.skipped, "left out"),
+    ):
+        if count:
+            counts.append(f"{count:,} {what}")
+    say(", ".join(counts) + ("; dry run, nothing was changed" if report.dry_run else ""))
+    if report.added and not report.dry_run:
+        say("next: find the animals in them: resight detect --detector D")
+
+
 def _show_changes(report: ImportReport) -> None:
     for change in report.changes[:SHOWN_PROBLEMS]:
         say(f"changed {change.annotation_id} {change.field}: {_short(change.before)} -> {_short(change.after)}")
@@ -140,7 +180,7 @@ def _short(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
-def _show_problems(report: ImportReport) -> None:
+def _show_problems(report: ImportReport | PhotoReport) -> None:
     for problem in report.problems[:SHOWN_PROBLEMS]:
         value = f" {problem.value!r}" if problem.value else ""
         say(f"{problem.row}: {problem.field}{value}: {problem.problem} ({problem.severity})")

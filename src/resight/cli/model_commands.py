@@ -192,7 +192,7 @@ def match(
         images,
         species=species,
         viewpoint=viewpoint,
-        box=None if box is None else _box(box),
+        box=None if box is None else parse_box(box),
         model=model,
         k=k,
         same_animal=same_animal,
@@ -278,7 +278,8 @@ def names(text: str | None) -> list[str] | None:
     return found
 
 
-def _box(text: str) -> Box:
+def parse_box(text: str) -> Box:
+    """A box as the user writes it: ``X,Y,W,H``."""
     from resight.types import Box
 
     try:

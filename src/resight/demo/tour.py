@@ -129,15 +129,17 @@ def _import(project: Project, population: Population, step: Callable[[str], None
         report = project.import_(drawn.path, ImportOptions(source=drawn.path.parent.name))
         step(
             f"3/8 import: {drawn.species} ({drawn.format}): {report.annotations} annotations of "
-            f"{report.individuals} individuals in {report.encounters} encounters, viewpoint policy "
-            f"{report.policies[drawn.species]}"
+            f"{report.individuals} individuals in {report.encounters} encounters"
         )
 
 
 def _count(project: Project, step: Callable[[str], None]) -> None:
-    totals = project.stats().totals
+    counted = project.stats()
+    totals = counted.totals
+    policies = ", ".join(f"{row.species} {row.policy}" for row in counted.species)
     step(
-        f"4/8 stats: {totals.annotations} annotations, {totals.individuals} individuals, {totals.identities} identities"
+        f"4/8 stats: {totals.annotations} annotations, {totals.individuals} individuals, {totals.identities} "
+        f"identities; viewpoint policy: {policies}"
     )
 
 

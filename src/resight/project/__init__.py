@@ -5,9 +5,10 @@ from __future__ import annotations
 from resight.project.asked import EmbedReport, ModelMethods
 from resight.project.catalogued import Exported
 from resight.project.experimented import ExperimentMethods
+from resight.project.raw import RawPhotoMethods
 
 __all__ = ["EmbedReport", "Exported", "Project"]
 
 
-class Project(ExperimentMethods, ModelMethods):
+class Project(ExperimentMethods, RawPhotoMethods, ModelMethods):
     """One project folder. Make one with :func:`resight.init`, open one with :func:`resight.open`."""

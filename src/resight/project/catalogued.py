@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from resight import settings as settings_file
-from resight.catalogue import intake, store
+from resight.catalogue import intake, sources, store
 from resight.catalogue.intake import ImportOptions, ImportReport
+from resight.catalogue.raw_photos import PhotoOptions, PhotoReport, import_photos
 from resight.catalogue.sinks.csv_table import write_csv
 from resight.catalogue.statistics import Statistics, statistics
 from resight.errors import ImageError, InputError, NotBuiltYet, ResightError, UnknownName
@@ -42,19 +43,41 @@ class CatalogueMethods(ProjectFolder):
         """Bring an older catalogue to the newest schema; gives the backup, ``None`` where nothing had to be done."""
         return self.database.migrate()
 
-    def import_(self, path: str | Path, options: ImportOptions | None = None) -> ImportReport:
-        """Add a dataset to the catalogue; see :func:`resight.catalogue.intake.import_dataset`.
+    def import_(
+        self, path: str | Path, options: ImportOptions | None = None, *, video_seconds: float = 1.0
+    ) -> ImportReport | PhotoReport:
+        """Add a dataset or raw photos to the catalogue.
+
+        See :func:`resight.catalogue.intake.import_dataset` and :func:`resight.catalogue.raw_photos.import_photos`.
+
+        Args:
+            path: An annotation file, or a folder.
+            options: How.
+            video_seconds: Of raw videos, one frame every so many seconds.
 
         Raises:
             ImportRefused: bad rows; nothing was changed, and the error carries the report.
         """
-        report = intake.import_dataset(
-            Path(path),
-            database=self.database,
-            settings=self.settings,
-            options=options or ImportOptions(),
-            reports_folder=self.reports_folder,
-        )
+        options = options or ImportOptions()
+        found = sources.find(Path(path), options.format)
+        if found.format == "photos":
+            report: ImportReport | PhotoReport = import_photos(
+                found.path,
+                database=self.database,
+                settings=self.settings,
+                options=PhotoOptions(options.species, options.source, options.dry_run, video_seconds),
+                reports_folder=self.reports_folder,
+            )
+            if found.why:
+                report = replace(report, notes=(found.why, *report.notes))
+        else:
+            report = intake.import_dataset(
+                found,
+                database=self.database,
+                settings=self.settings,
+                options=options,
+                reports_folder=self.reports_folder,
+            )
         self.settings = settings_file.read(self.folder)
         return report
 

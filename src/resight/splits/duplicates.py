@@ -4,15 +4,16 @@ Such a pair is rarely two encounters: it is one burst that was cut in two, a fra
 copy. Across training and test it flatters any score. Pictures come as 64-bit hashes (``resight.images.
 perceptual_hash``), and two are almost the same where few bits differ; nothing is read here.
 
-Only photos of one individual are compared with each other, so the work grows with the square of an individual's photos
-and not with that of the catalogue.
+In a split only photos of one individual are compared with each other, so the work grows with the square of an
+individual's photos and not with that of the catalogue. :func:`alike` finds the pairs among any number of hashes.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ from resight.splits.frozen import DuplicateCounts, DuplicatePair, NearDuplicates
 MOST_BITS = 6
 """The most bits in which hashes of almost the same picture differ; docs/adr/0010 says what was measured."""
 LISTED = 200
-_BLOCK = 1024  # rows that are compared at once: 1024 × 1024 distances are 4 MiB
+_BLOCK = 1024  # rows that are compared at once: what differs of 1024 × 1024 is 8 MiB
+_DENSE = 4096  # up to so many, all are compared with all
 _SIDES = {"train": 1, "test": 2, "set_aside": 0}
 
 
@@ -123,7 +125,7 @@ class _Individual:
         number = {name: place for place, name in enumerate(names)}
         encounter = np.array([number[member.encounter] for member in mine])
         side = np.array([_SIDES[member.subset] for member in mine])
-        signs = _signs([hashes[member.annotation_id] for member in mine])
+        bits_of = np.array([hashes[member.annotation_id] for member in mine], dtype=np.uint64)
         self.alike = np.zeros(len(mine), bool)
         self.across = np.zeros(len(mine), bool)
         self.n_pairs = 0
@@ -131,30 +133,68 @@ class _Individual:
         kept = np.empty(
             0, np.int64
         )  # ((within one side, distance), i, j) as one number, so that the gravest are lowest
-        for top in range(0, len(mine), _BLOCK):
-            rows = slice(top, top + _BLOCK)
-            for left in range(top, len(mine), _BLOCK):
-                columns = slice(left, left + _BLOCK)
-                distance = (64 - signs[rows] @ signs[columns].T) / 2  # exact: whole numbers far below 2^24
-                near = (distance <= limit) & (encounter[rows, None] != encounter[None, columns])
-                i, j = np.nonzero(np.triu(near) if left == top else near)
-                bits = distance[i, j].astype(np.int64)
-                i, j = i + top, j + left
-                across = side[i] * side[j] == _SIDES["train"] * _SIDES["test"]
-                self.n_pairs += len(i)
-                self.alike[i] = self.alike[j] = True
-                self.across[i[across]] = self.across[j[across]] = True
-                kept = np.concatenate([kept, ((128 * ~across + bits) * n + i) * n + j])
-                if len(kept) > listed:
-                    kept = np.partition(kept, listed)[:listed]
+        for i, j, bits in alike(bits_of, limit):
+            apart = encounter[i] != encounter[j]
+            i, j, bits = i[apart], j[apart], bits[apart]
+            across = side[i] * side[j] == _SIDES["train"] * _SIDES["test"]
+            self.n_pairs += len(i)
+            self.alike[i] = self.alike[j] = True
+            self.across[i[across]] = self.across[j[across]] = True
+            kept = np.concatenate([kept, ((128 * ~across + bits) * n + i) * n + j])
+            if len(kept) > listed:
+                kept = np.partition(kept, listed)[:listed]
         self.pairs = [(place // n % n, place % n, place // n**2 % 128) for place in sorted(kept.tolist())]
 
 
-def _signs(hashes: Sequence[int]) -> NDArray[np.float32]:
-    """Hashes as rows of −1 and 1, so that a product of two rows is 64 less twice the bits in which they differ.
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
-    Returns:
-        (n, 64) float32.
+
+def alike(hashes: NDArray[np.uint64], limit: int) -> Iterator[Pairs]:
+    """Find every pair of hashes that differ in at most ``limit`` bits, each once, a block of pairs at a time.
+
+    A few thousand are all compared with each other. More are sorted by each of ``limit`` + 1 pieces of their bits: of
+    two that differ in no more than ``limit`` bits one piece at least is the same (Norouzi et al. 2012), so only those
+    that share a piece are compared.
+
+    Args:
+        hashes: (n,) uint64.
+        limit: From 0 to 63.
+
+    Yields:
+        (pairs,) int64 each: the place of the first, that of the second, which is the greater, and the bits in which
+        they differ.
     """
-    octets = np.array(hashes, dtype=np.uint64).view(np.uint8).reshape(len(hashes), 8)
-    return 2 * np.unpackbits(octets, axis=1).astype(np.float32) - 1
+    return _all_with_all(hashes, limit) if len(hashes) <= _DENSE else _by_pieces(hashes, limit)
+
+
+def _all_with_all(hashes: NDArray[np.uint64], limit: int) -> Iterator[Pairs]:
+    for top in range(0, len(hashes), _BLOCK):
+        for left in range(top, len(hashes), _BLOCK):
+            bits = np.bitwise_count(hashes[top : top + _BLOCK, None] ^ hashes[None, left : left + _BLOCK])
+            near = bits <= limit
+            i, j = np.nonzero(np.triu(near, 1) if left == top else near)
+            yield i + top, j + left, bits[i, j].astype(np.int64)
+
+
+def _by_pieces(hashes: NDArray[np.uint64], limit: int) -> Iterator[Pairs]:
+    edges = [64 * place // (limit + 1) for place in range(limit + 2)]
+    pieces = [np.uint64(((1 << high) - 1) ^ ((1 << low) - 1)) for low, high in pairwise(edges)]
+    for number, piece in enumerate(pieces):
+        order = np.argsort(hashes & piece, kind="stable")
+        ordered = hashes[order]
+        value = ordered & piece
+        end = np.searchsorted(value, value, side="right")  # behind the last that shares the piece
+        place = np.arange(len(hashes))
+        step = 1
+        while len(place := place[place + step < end[place]]):
+            # In blocks that stay in the processor's cache.
+            for start in range(0, len(place), 64 * _BLOCK):
+                first = place[start : start + 64 * _BLOCK]
+                differing = ordered[first] ^ ordered[first + step]
+                bits = np.bitwise_count(differing)
+                near = np.flatnonzero(bits <= limit)
+                for earlier in pieces[:number]:  # what shares one of these was found by it
+                    near = near[(differing[near] & earlier) != 0]
+                i, j = order[first[near]], order[first[near] + step]
+                yield np.minimum(i, j), np.maximum(i, j), bits[near].astype(np.int64)
+            step += 1

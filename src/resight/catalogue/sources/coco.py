@@ -14,6 +14,7 @@ from typing import Any
 
 from resight.catalogue.sources import places, values
 from resight.catalogue.sources.parsed import Findings, Parsed
+from resight.catalogue.sources.segmentations import read_segmentation
 from resight.catalogue.sources.values import Bad, show
 from resight.errors import InputError
 from resight.progress import bar
@@ -74,7 +75,7 @@ def load(file: Path) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"{file}: no JSON: {error.msg} at {where}; write the file anew") from None
     except RecursionError:
-        raise InputError(f"{file}: no JSON that can be read: lists within lists too deep; expected COCO") from None
+        raise InputError(f"{file}: no JSON that can be read: lists within lists too deep") from None
     except ValueError:
         raise InputError(f"{file}: no JSON that can be read: a number has thousands of digits") from None
 
@@ -269,7 +270,7 @@ def _read_annotation(
         image_width=image.width if image else None,
         image_height=image.height if image else None,
         quality=quality,
-        outline=entry.get("segmentation") or None,
+        outline=read_segmentation(entry.get("segmentation"), findings),
     )
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resight.catalogue.sources import coco, folders, grid, tables, wildlife_datasets
+from resight.catalogue.sources import cards, coco, folders, grid, megadetector, tables, wildbook, wildlife_datasets
 from resight.catalogue.sources.values import show
 from resight.errors import InputError
 
 FORMATS = ("coco", "csv", "folders", "wildlife-datasets", "photos", "megadetector", "wildbook")
-NOT_BUILT = frozenset({"photos", "megadetector", "wildbook"})
 
 _JSON_SUFFIXES = (".json",)
+_JSON_FORMATS = frozenset({"coco", "megadetector"})
 _FOLDER_TABLE_SUFFIXES = (".csv", ".tsv", *grid.SHEET_SUFFIXES)
 _TABLE_SUFFIXES = (*_FOLDER_TABLE_SUFFIXES, ".txt")  # a .txt in a folder is rather a text for people
 
@@ -63,7 +63,7 @@ def annotation_file(path: Path, format_name: str) -> Path:
         raise _no_such(path)
     if not path.is_dir():
         return path
-    files = _files(path, _JSON_SUFFIXES if format_name == "coco" else _FOLDER_TABLE_SUFFIXES)
+    files = _files(path, _JSON_SUFFIXES if format_name in _JSON_FORMATS else _FOLDER_TABLE_SUFFIXES)
     if len(files) == 1:
         return files[0]
     found, errors = _recognised(files)
@@ -83,6 +83,8 @@ def _find_in_file(file: Path) -> Found:
         return _find_in_table(file)
     if folders.is_picture(file.name):
         return Found("photos", file, f"{file}: photos, for it is a picture")
+    if cards.is_video(file.name):
+        return Found("photos", file, f"{file}: photos, for it is a video, whose frames are photos")
     if suffix == ".xls":
         raise InputError(f"{file}: the old format of Excel cannot be read; save it as .xlsx")
     kind = f"with the suffix {show(suffix)}" if suffix else "without suffix"
@@ -94,15 +96,18 @@ def _find_in_document(file: Path) -> Found:
     document = coco.load(file)
     if why := coco.recognise(document):
         return Found("coco", file, f"{file}: COCO, for {why}", document)
-    if isinstance(document, dict) and "images" in document and "detection_categories" in document:
-        return Found("megadetector", file, f"{file}: MegaDetector, for it holds images and detection_categories")
-    raise InputError(f"{file}: JSON of no known format; expected COCO, an object with images and annotations")
+    if why := megadetector.recognise(document):
+        return Found("megadetector", file, f"{file}: results of MegaDetector, for {why}", document)
+    raise InputError(
+        f"{file}: JSON of no known format; expected COCO, an object with images and annotations, or results of "
+        "MegaDetector, with images and detection_categories"
+    )
 
 
 def _find_in_table(file: Path) -> Found:
     columns = grid.read_columns(file)
-    if any(column.startswith("Encounter.") for column in columns):
-        return Found("wildbook", file, f"{file}: Wildbook's bulk import, for columns of it begin with Encounter.")
+    if why := wildbook.recognise(columns):
+        return Found("wildbook", file, f"{file}: Wildbook's bulk import, for {why}")
     if why := wildlife_datasets.recognise(columns):
         return Found("wildlife-datasets", file, f"{file}: wildlife-datasets table, for {why}")
     if why := tables.recognise(columns):
@@ -120,14 +125,25 @@ def _find_in_folder(folder: Path) -> Found:
     if found:
         others = "".join(f"; not read: {error}" for error in errors)
         return replace(found[0], why=f"{found[0].why}; the one annotation file in {folder}{others}")
-    why = folders.recognise(folder)
+    from_camera, why = cards.recognise(folder), folders.recognise(folder)
     if errors:
         # An annotation file with a slip must not turn its folder of pictures into an individual.
-        remedy = "; if its sub-folders are individuals, use --format folders" if why else ""
+        remedy = ""
+        if from_camera:
+            remedy = "; to import its photos alone, use --format photos"
+        elif why:
+            remedy = "; if its sub-folders are individuals, use --format folders"
         raise InputError("; ".join(map(str, errors)) + remedy)
+    if from_camera:
+        return Found("photos", folder, f"{folder}: photos, for {from_camera}")
     if why:
-        return Found("folders", folder, f"{folder}: folders of individuals, for {why}")
-    if any(folders.is_picture(path.name) for path in folder.iterdir()):
+        doubt = ", with files named by a camera; if they are no individuals, use --format photos"
+        return Found(
+            "folders",
+            folder,
+            f"{folder}: folders of individuals, for {why}{doubt if cards.has_camera_names(folder) else ''}",
+        )
+    if any(folders.is_picture(path.name) or cards.is_video(path.name) for path in folder.iterdir()):
         return Found("photos", folder, f"{folder}: photos, for it has pictures and no annotation file")
     raise InputError(
         f"{folder}: nothing to import; expected an annotation file "

@@ -21,10 +21,10 @@ _HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$r
 
 def recognise(root: Path) -> str | None:
     """Why a folder is one of individuals, as the end of a sentence; ``None`` where it is not."""
-    for name in sorted((path.name for path in _visible_folders(root)), key=_natural):
-        for folder in (root / name, *_visible_folders(root / name)):
+    for below in _visible_folders(root):
+        for folder in (below, *_visible_folders(below)):
             if any(is_picture(path.name) for path in _entries(folder)):
-                return f"it has sub-folders with pictures, such as {values.show(name)}"
+                return f"it has sub-folders with pictures, such as {values.show(below.name)}"
     return None
 
 
@@ -128,8 +128,14 @@ def _pictures(root: Path, findings: Findings) -> Iterator[PurePath]:
                 findings.count(f"files that are no pictures ignored, {suffix}")
 
 
+def visible_entries(folder: Path) -> list[Path]:
+    """What lies in a folder and is not hidden, by name; nothing where it may not be read."""
+    shown = (path for path in _entries(folder) if not _is_hidden(path.name))
+    return sorted(shown, key=lambda path: _natural(path.name))
+
+
 def _visible_folders(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if not _is_hidden(path.name) and path.is_dir() and not path.is_symlink()]
+    return [path for path in visible_entries(folder) if path.is_dir() and not path.is_symlink()]
 
 
 def _entries(folder: Path) -> list[Path]:

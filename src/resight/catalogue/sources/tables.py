@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 from resight.catalogue.sources import places, values
 from resight.catalogue.sources.grid import Grid, read_grid
 from resight.catalogue.sources.parsed import Findings, Parsed
+from resight.catalogue.sources.segmentations import read_segmentation
 from resight.catalogue.sources.values import Bad, show
 from resight.errors import InputError
 from resight.progress import bar
@@ -247,7 +247,7 @@ def _record(
         image_width=take_or_leave("image width", values.parse_pixels, values.NO_SIZE),
         image_height=take_or_leave("image height", values.parse_pixels, values.NO_SIZE),
         quality=take_or_leave("quality", values.parse_number, values.NO_QUALITY),
-        outline=_outline(cells[at["segmentation"]], findings) if "segmentation" in at else None,
+        outline=read_segmentation(cells[at["segmentation"]], findings) if "segmentation" in at else None,
     )
 
 
@@ -274,17 +274,3 @@ def _position(
     if note:
         findings.count(f"rows with {note}")
     return latitude, longitude
-
-
-def _outline(cell: object, findings: Findings) -> Any:
-    """A COCO segmentation written as JSON; it is data, and is never evaluated."""
-    if not isinstance(cell, str) or values.is_unknown(cell):
-        return None
-    try:
-        outline = json.loads(cell)
-    except (ValueError, RecursionError):
-        outline = None
-    if not isinstance(outline, (list, dict)):
-        findings.count("segmentation that is no JSON left out")
-        return None
-    return outline

@@ -26,7 +26,8 @@ def read(file: Path, *, images: Path | None = None) -> Parsed:
     """Read a table of wildlife-datasets.
 
     ``image_id`` is the id of the row. ``identity`` may be ``unknown``. Where neither an encounter nor a date is
-    known, the frames of one ``video`` are one encounter, for they show nearly the same.
+    known, the frames of one ``video`` are one encounter, for they show nearly the same. ``segmentation`` is kept as the
+    outline: polygons or an RLE, as JSON or as Python prints them.
 
     Args:
         file: The table.
