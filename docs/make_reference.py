@@ -15,6 +15,9 @@ TARGET = Path(__file__).with_name("cli.md")
 BUILT = (
     "init",
     "import",
+    "detect",
+    "attributes",
+    "status",
     "stats",
     "split",
     "train",
@@ -30,6 +33,7 @@ BUILT = (
     "migrate",
     "demo",
 )
+GROUPS = {"attributes": ("train", "predict", "list", "accept", "correct", "reject", "measure")}
 
 
 def help_of(*command: str) -> str:
@@ -51,6 +55,8 @@ def reference() -> str:
     ]
     for name in BUILT:
         parts += [f"## resight {name}", f"```\n{help_of(name)}\n```"]
+        for inner in GROUPS.get(name, ()):
+            parts += [f"### resight {name} {inner}", f"```\n{help_of(name, inner)}\n```"]
     parts += [
         "## Not built yet",
         "These answer that they are not built, and exit 2: "
@@ -71,10 +77,23 @@ Made from the code by `make docs`. `resight import PATH` says what it takes a pa
 | `csv` | a table, `.csv` or `.xlsx`, with MiewID's columns or plainer ones (below) | a column | a column |
 | `folders` | a folder of pictures for each individual, or one for each species with those inside | the folder | not known |
 | `wildlife-datasets` | a table with `image_id`, `identity`, `path` | `identity` | a column, else `video` where no date is known |
+| `megadetector` | MegaDetector's batch output (JSON): boxes above a confidence of 0.2 | not known | by the rule for raw photos |
+| `wildbook` | Wildbook's bulk-import sheet or annotation export, `.csv` or `.xlsx` | `MarkedIndividual.individualID` | `Encounter.catalogNumber`, else sighting and individual |
+| `photos` | raw photos and videos, such as a camera's card; see [the tutorial](tutorials/from-a-memory-card.md) | not known | by the rule for raw photos |
 
 An encounter that is not known is the individual's day where a date is known, else the annotation by itself. A cell such
 as `NA`, `none`, `____` or an empty one is not known. Dates are `YYYY-MM-DD`, with or without a time; boxes are
 `x, y, w, h` in pixels of the upright image; theta is in radians, clockwise.
+
+Pictures may be JPEG, PNG, TIFF, WebP, HEIC, BMP or GIF. Outlines (`segmentation`) are COCO polygons or runs (RLE), in JSON
+as text in a table.
+
+## Raw photos
+
+A photo is known by its content, so a card that is copied twice adds nothing. Its time is the camera's and what `[clocks]`
+in `resight.toml` adds to it; a time before 1990 or in the future is taken as not known. Photos of one folder (or camera,
+as `[encounters]` says), each no more than so many minutes after the one before, are one encounter. Of a video, one frame
+every so many seconds is taken, and all of them are one encounter; this wants `pip install 'resight[video]'`.
 
 ## Columns of a table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -40,22 +41,28 @@ def _console_lines(text: str) -> list[str]:
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
 
 
-def test_every_command_of_the_tutorial_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    lines = _console_lines((ROOT / "docs" / "tutorials" / "first-project.md").read_text(encoding="utf-8"))
+def _run_tutorial(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run the commands of a tutorial in the working directory, on smaller populations."""
+    lines = _console_lines((ROOT / "docs" / "tutorials" / name).read_text(encoding="utf-8"))
     assert sum(line.startswith("resight ") for line in lines) >= 12
     for line in lines:
         words = shlex.split(line)
         if words[0] == "python":
-            draw_population(Path("photos"), individuals=8, encounters=4, photos_per_encounter=1)
+            for seed, folder in enumerate(re.findall(r"Path\('(\w+)'\)", line)):
+                draw_population(Path(folder), seed=seed, individuals=8, encounters=4, photos_per_encounter=1)
         elif words[0] == "cd":
             os.chdir(words[1])
         else:
             assert words[0] == "resight"
             more = QUICK if words[1] == "train" else []
             assert run([*words[1:], *more]) == 0, (line, capsys.readouterr().err)
+
+
+def test_every_command_of_the_first_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _run_tutorial("first-project.md", capsys)
     assert (tmp_path / "my-project" / "sheet.html").read_text(encoding="utf-8").count("<figure>") == 20
     assert (tmp_path / "my-project" / "candidates.csv").is_file()
 
@@ -64,3 +71,16 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
     for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text(encoding="utf-8")):
             assert (file.parent / target).exists(), f"{file.name} links to {target}"
+
+
+def test_every_command_from_a_memory_card_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _run_tutorial("from-a-memory-card.md", capsys)
+    capsys.readouterr()
+    assert run(["status", "--json"]) == 0
+    steps = {step["name"]: step for step in json.loads(capsys.readouterr().out)["steps"]}
+    assert steps["photos"]["count"] == steps["detected"]["count"] == 128
+    assert steps["viewpoint"]["count"] > 100
+    assert steps["embedded"]["count"] == steps["viewpoint"]["count"]

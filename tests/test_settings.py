@@ -222,10 +222,12 @@ def test_adding_a_root_keeps_every_comment_and_value(tmp_path: Path) -> None:
     assert added.viewpoint_policy == {"nyala": "ignore"}
     after = settings.file.read_text(encoding="utf-8")
     lines = after.splitlines()
-    assert [line for line in lines if line not in text.splitlines()] == [f'reserve = "{photos}"']
+    assert [line for line in lines if line not in text.splitlines()] == ['reserve = "photos of 2023"']
     assert [line for line in text.splitlines() if line not in lines] == []
-    assert lines.index("[images.roots]") < lines.index(f'reserve = "{photos}"')
+    assert lines.index("[images.roots]") < lines.index('reserve = "photos of 2023"')
     assert not any(line.startswith("[") for line in lines[lines.index("[images.roots]") + 1 :])
+    outside = add_image_root(added, "card", tmp_path.parent / "card")
+    assert f'card = "{tmp_path.parent / "card"}"' in outside.file.read_text(encoding="utf-8").splitlines()
 
 
 def test_rules_for_raw_photos_are_read(tmp_path: Path) -> None:

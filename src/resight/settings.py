@@ -336,10 +336,15 @@ def _check_merges(file: Path, species: Sequence[SpeciesMerge], individuals: Sequ
 
 
 def add_image_root(settings: Settings, name: str, folder: Path) -> Settings:
-    """Write another image root into ``resight.toml`` and read it anew; a root that is there is left as it is."""
-    if settings.image_roots.get(name) == folder.resolve():
+    """Write another image root into ``resight.toml`` and read it anew; a root that is there is left as it is.
+
+    A folder inside the project is written relative to it, so that the project may be moved.
+    """
+    resolved, project = folder.resolve(), settings.folder.resolve()
+    if settings.image_roots.get(name) == resolved:
         return settings
-    return _set(settings, ("images", "roots", name), folder.resolve().as_posix())
+    place = resolved.relative_to(project) if resolved.is_relative_to(project) else resolved
+    return _set(settings, ("images", "roots", name), place.as_posix())
 
 
 def set_viewpoint_policy(settings: Settings, species: str, policy: str) -> Settings:

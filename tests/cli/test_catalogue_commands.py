@@ -163,7 +163,7 @@ def test_what_was_left_out_is_listed(resight: Resight, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["nowhere.csv"], "nowhere.csv: no such file or folder"),
-        (["herd/herd.csv", "--format", "photos"], "the format photos cannot be read yet"),
+        (["herd/herd.csv", "--format", "photos"], "not a folder; expected a folder of photos"),
         (["herd/herd.csv", "--format", "megadetector"], "herd.csv: no JSON"),
         (["herd/herd.csv", "--format", "cvs"], "did you mean 'csv'"),
         (["herd/herd.csv", "--images", "nowhere"], "--images"),

@@ -9,8 +9,6 @@ from sqlalchemy import Connection, func, or_, select
 from resight.catalogue import schema
 from resight.catalogue.checking import INSIDE_SHARE, share_inside
 from resight.catalogue.detecting import (
-    BY_HAND,
-    DETECTED,
     RawPhoto,
     insert_rows,
     new_row,
@@ -18,6 +16,7 @@ from resight.catalogue.detecting import (
     select_photos,
     what_depends,
 )
+from resight.catalogue.importing import BY_HAND, DETECTED
 from resight.catalogue.policy import MergeTable
 from resight.errors import InputError
 from resight.settings import Settings

@@ -81,7 +81,8 @@ def apply_clocks(
     """
     c = schema.images.c
     query = select(c.id, c.root, c.path, c.camera, c.camera_time, c.taken_at)
-    rows = connection.execute(query.where(c.source_id == source_id, c.camera_time.is_not(None)))
+    query = query.where(c.source_id == source_id, c.camera_time.is_not(None))
+    rows = connection.execute(query.execution_options(yield_per=_ROWS_A_STATEMENT))
     changed = []
     for row in rows:
         if row.root == frames_root:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from resight.catalogue import schema
-from resight.catalogue.importing import annotation_key
+from resight.catalogue.importing import BY_HAND, DETECTED, annotation_key
 from resight.catalogue.policy import MergeTable, part_of
 from resight.errors import UnknownName
 from resight.settings import Settings
@@ -36,7 +36,6 @@ from resight.types import Box, Detection
 SAME_BOX = 0.9
 """The overlap (intersection over union) from which two boxes are of one animal."""
 
-DETECTED, BY_HAND = "detect:", "hand:"  # how the source_key of an annotation begins that no source gave
 
 _KEYS_A_QUERY = 500  # below every database's limit on the values of one query
 _BOX = ("box_x", "box_y", "box_w", "box_h")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
@@ -106,23 +106,22 @@ def assign_encounters(
     i, e = schema.images.c, schema.encounters.c
     source = connection.execute(select(schema.sources.c.name).where(schema.sources.c.id == source_id)).scalar_one()
     now: dict[int, int | None] = {}
-    photos = []
-    for row in connection.execute(
-        select(i.id, i.root, i.path, i.camera, i.taken_at, i.encounter_id).where(i.source_id == source_id)
-    ):
-        if row.root != frames_root:
-            now[row.id] = row.encounter_id
-            photos.append(TimedPhoto(row.id, row.root, row.path, row.camera, row.taken_at))
-    keys = encounter_keys(photos, rule, source)
+
+    def photos() -> Iterator[TimedPhoto]:
+        query = select(i.id, i.root, i.path, i.camera, i.taken_at, i.encounter_id).where(i.source_id == source_id)
+        for row in connection.execute(query.execution_options(yield_per=_ROWS_A_STATEMENT)):
+            if row.root != frames_root:
+                now[row.id] = row.encounter_id
+                yield TimedPhoto(row.id, row.root, row.path, row.camera, row.taken_at)
+
+    keys = encounter_keys(photos(), rule, source)
     ids = _ids_of(connection, source_id, set(keys.values()))
-    changed = [
-        {"image": image_id, "encounter": encounter}
-        for image_id, before in now.items()
-        if (encounter := ids[keys[image_id]] if image_id in keys else None) != before
-    ]
+    after = {image_id: ids[keys[image_id]] if image_id in keys else None for image_id in now}
+    changed = [image_id for image_id, encounter in after.items() if encounter != now[image_id]]
     statement = update(schema.images).where(i.id == bindparam("image")).values(encounter_id=bindparam("encounter"))
     for start in range(0, len(changed), _ROWS_A_STATEMENT):
-        connection.execute(statement, changed[start : start + _ROWS_A_STATEMENT])
+        block = changed[start : start + _ROWS_A_STATEMENT]
+        connection.execute(statement, [{"image": image_id, "encounter": after[image_id]} for image_id in block])
     if changed:
         a = schema.annotation_table.c
         in_use = (select(column).where(column.is_not(None)) for column in (i.encounter_id, a.encounter_id))

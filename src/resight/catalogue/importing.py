@@ -28,6 +28,7 @@ _KEPT_FIELDS = (
     "file_name", "species", "source_species", "part", "viewpoint", "source_viewpoint", "image_id", "encounter_id",
     "box_x", "box_y", "box_w", "box_h", "theta_rad", "quality", "outline", "detector", "confidence",
 )  # fmt: skip
+DETECTED, BY_HAND = "detect:", "hand:"  # how the source_key of an annotation begins that no source gave
 _SHOWN_FIELDS = frozenset({"box_x", "box_y", "box_w", "box_h", "theta_rad", "image_id", "photo_content"})
 DECISIONS = ("accept", "correct")  # actions of the ledger by which a person settles species and viewpoint
 _UNTOLD_FIELDS = ("source_key", "source_species")
@@ -125,6 +126,7 @@ def apply_import(
     source_id = _upsert_source(connection, source, source_format, source_path, moment)
     image_ids, image_changes = _upsert_images(connection, source_id, root, [*records, *photos], images)
     _note_detectors(connection, source_id, [*records, *photos], image_ids)
+    _note_photos(connection, source_id, {image_ids[photo.file_name] for photo in photos})
     prepared = _prepare(connection, source, source_id, records, image_ids, settings)
     existing: dict[str, Mapping[str, Any]] = {
         row.source_key: dict(row._mapping)
@@ -174,7 +176,7 @@ def apply_import(
         added=len(new),
         updated=updated,
         unchanged=len(prepared) - len(new) - updated,
-        absent=len(existing) - (len(prepared) - len(new)),
+        absent=sum(not key.startswith((DETECTED, BY_HAND)) for key in existing) - (len(prepared) - len(new)),
         other_photo=_count_other_photos(connection, changes),
         changes=_in_words(connection, changes),
         annotation_ids=tuple(row["key"] for row in prepared),
@@ -236,6 +238,15 @@ def _keep_decisions(before: Mapping[str, Any], row: dict[str, Any], decided: set
         row["viewpoint"] = before["viewpoint"]
     if row["quality"] is None:
         row["quality"] = before["quality"]
+
+
+def _note_photos(connection: Connection, source_id: int, image_ids: Iterable[int]) -> None:
+    """Whose photos without an animal these are, so that animals are looked for in them."""
+    table = schema.images
+    mine = [{"image": image_id} for image_id in sorted(image_ids)]
+    if mine:
+        statement = update(table).where(table.c.id == bindparam("image"), table.c.source_id.is_(None))
+        connection.execute(statement.values(source_id=source_id), mine)
 
 
 def _note_detectors(
@@ -355,6 +366,8 @@ def _upsert_images(
         if before is None:
             new.append(row)
             continue
+        if before["camera_time"] is not None and taken_at is None:  # that of a raw photo is by its camera's clock
+            row["taken_at"] = before["taken_at"]
         if before["id"] in shared:  # what another source stated of the photo is not lost for this one's silence
             for field in _STATED_FIELDS:
                 row[field] = before[field] if row[field] is None else row[field]

@@ -129,10 +129,10 @@ def import_dataset(
         ImportRefused: bad rows, or no good one; the error carries the report.
         InputError: the path cannot be read as the format at all, or is another dataset under a known source's name.
     """
-    species = None if options.species is None else _species_name(options.species)
+    species = None if options.species is None else species_name(options.species)
     path = found.path
     parsed = sources.read_found(found, images=options.images)
-    source = _source_name(parsed.source_name if options.source is None else options.source)
+    source = source_name(parsed.source_name if options.source is None else options.source)
     records, species_problems = _with_species(parsed.records, species, needed=parsed.format not in UNNAMED_FORMATS)
     root = _root_name(settings, source, parsed.images_dir, _roots_of(database, source))
     known = _known_images(database, root)
@@ -144,7 +144,7 @@ def import_dataset(
     good = [record for record in records if record.row not in bad_rows]
     photos = [record for record in parsed.photos if record.row not in bad_rows]
     names = {record.file_name for record in (*good, *photos)}
-    problems_file = _write_problems(problems, reports_folder / f"import-{_file_safe(source)}-problems.csv")
+    problems_file = write_problems(problems, reports_folder / f"import-{file_safe(source)}-problems.csv")
     report = ImportReport(
         source=source,
         format=parsed.format,
@@ -225,7 +225,7 @@ def _write(
             done = _completed(report, applied, found, {name: describe(policy_of[name]) for name in named})
             if report.dry_run:
                 raise _RolledBack
-            _keep_root(settings, root, images_dir)
+            keep_root(settings, root, images_dir)
     except _RolledBack:
         pass
     return done
@@ -242,7 +242,7 @@ def _refuse_other_dataset(path: Path, source: str, before: str, applied: Applied
         )
 
 
-def _keep_root(settings: Settings, root: str, images_dir: Path) -> None:
+def keep_root(settings: Settings, root: str, images_dir: Path) -> None:
     """Write the image root into ``resight.toml``, unless somebody has given the name to another folder meanwhile."""
     now = read_settings(settings.folder).image_roots.get(root)
     if now not in (settings.image_roots.get(root), images_dir.resolve()):
@@ -278,7 +278,12 @@ def _completed(
     )
 
 
-def _source_name(name: str) -> str:
+def source_name(name: str) -> str:
+    """The name of a source, checked.
+
+    Raises:
+        InputError: it is empty, too long or not printable.
+    """
     stripped = name.strip()
     if not stripped or len(stripped) > MAX_SOURCE_NAME or not stripped.isprintable():
         raise InputError(
@@ -287,7 +292,12 @@ def _source_name(name: str) -> str:
     return stripped
 
 
-def _species_name(text: str) -> str:
+def species_name(text: str) -> str:
+    """The species that the user names, checked.
+
+    Raises:
+        InputError: it means that nothing is known, or cannot be a name.
+    """
     species = parse_text(text)
     if species is None or isinstance(species, Bad):
         raise InputError(f"--species {text!r}: expected the name of a species, such as lion or zebra+face")
@@ -401,7 +411,8 @@ def _known_images(database: Database, root: str) -> dict[str, CheckedImage]:
         return {row[0]: CheckedImage(*row[1:]) for row in rows}
 
 
-def _write_problems(problems: Sequence[Problem], target: Path) -> str | None:
+def write_problems(problems: Sequence[Problem], target: Path) -> str | None:
+    """Write the problems of an import as CSV; gives the file, ``None`` where there are none."""
     if not problems:
         target.unlink(missing_ok=True)  # of an earlier try
         return None
@@ -410,7 +421,8 @@ def _write_problems(problems: Sequence[Problem], target: Path) -> str | None:
     return str(target)
 
 
-def _file_safe(name: str) -> str:
+def file_safe(name: str) -> str:
+    """The name of a source as a part of a file's name."""
     # File systems allow 255 bytes, and a letter may take four of them.
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:40]
 

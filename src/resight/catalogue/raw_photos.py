@@ -18,7 +18,7 @@ from resight.catalogue.card_files import list_files
 from resight.catalogue.clocks import apply_clocks, clock_of, taken_at
 from resight.catalogue.database import Database
 from resight.catalogue.encounters import TimedPhoto, assign_encounters, encounter_id, encounter_keys
-from resight.catalogue.intake import _file_safe, _keep_root, _source_name, _species_name, _write_problems
+from resight.catalogue.intake import file_safe, keep_root, source_name, species_name, write_problems
 from resight.catalogue.photo_blocks import Outcome, Row, Target, decide, known_images, known_paths, look, writes_of
 from resight.catalogue.photo_tally import Camera, Tally
 from resight.catalogue.sources import places
@@ -131,8 +131,8 @@ def import_photos(
         found = "not a folder" if path.exists() else "no such folder"
         raise InputError(f"{path}: {found}; expected a folder of photos, such as a camera's card")
     folder = path.resolve()
-    species = None if options.species is None else _species_name(options.species)
-    source = _source_name(_name_of(folder) if options.source is None else options.source)
+    species = None if options.species is None else species_name(options.species)
+    source = source_name(_name_of(folder) if options.source is None else options.source)
     files = list_files(folder, own=[settings.folder / name for name in _OWN_FOLDERS])
     if not (files.pictures or files.videos):
         why = "; ".join((*(f"{one.value}: {one.problem}" for one in files.problems[:1]), *files.notes()))
@@ -160,7 +160,7 @@ def import_photos(
             progress.advance()
     encounters = _planned_encounters(job) if options.dry_run else _settle(job)
     counts = tally.kinds
-    problems_file = reports_folder / f"import-{_file_safe(source)}-problems.csv"
+    problems_file = reports_folder / f"import-{file_safe(source)}-problems.csv"
     return PhotoReport(
         source=source,
         format=FORMAT,
@@ -179,7 +179,7 @@ def import_photos(
         videos=len(files.videos),
         frames=tally.frames,
         problems=tuple(tally.problems),
-        problems_file=_write_problems(tally.problems, problems_file),
+        problems_file=write_problems(tally.problems, problems_file),
         cameras=tally.cameras(),
         notes=(*files.notes(), *tally.notes()),
         dry_run=options.dry_run,
@@ -223,7 +223,7 @@ def _import_block(job: _Job, paths: Sequence[str], tally: Tally, progress: Bar) 
             known = known_images(connection, target.root, looks, {})
             outcomes = decide(looks, known, here)
             writes_of(outcomes, known).apply(connection)
-            _keep_root(job.settings, target.root, job.folder)
+            keep_root(job.settings, target.root, job.folder)
     for outcome in outcomes:
         tally.count(outcome, target.clocks)
 
@@ -326,7 +326,7 @@ def _import_video(job: _Job, path: str, tally: Tally) -> None:
             for frame in found.frames
         ]
         connection.execute(insert(schema.images), rows)
-        _keep_root(job.settings, root, frames_folder)
+        keep_root(job.settings, root, frames_folder)
     _count_frames(job, rows, path, "added", tally)
 
 

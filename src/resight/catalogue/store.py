@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 
 from resight.catalogue import schema
 from resight.catalogue.photos import FoundImage
@@ -260,7 +260,11 @@ def update_images(connection: Connection, updates: Sequence[FoundImage]) -> None
                 modified_ns=bindparam("modified"),
                 width=bindparam("w"),
                 height=bindparam("h"),
-                taken_at=func.coalesce(columns.taken_at, bindparam("taken")),
+                # Of a raw photo whose camera told a time, taken_at is that and the clock's offset, or not known.
+                taken_at=case(
+                    (columns.camera_time.is_(None), func.coalesce(columns.taken_at, bindparam("taken"))),
+                    else_=columns.taken_at,
+                ),
                 latitude=func.coalesce(columns.latitude, bindparam("north")),
                 longitude=func.coalesce(columns.longitude, bindparam("east")),
             ),

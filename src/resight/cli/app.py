@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from resight.cli import (
+    attribute_commands,
     catalogue_commands,
     experiment_commands,
     model_commands,
@@ -60,6 +61,7 @@ def _common(
 
 catalogue_commands.add_to(app)
 raw_commands.add_to(app)
+attribute_commands.add_to(app)
 training_commands.add_to(app)
 model_commands.add_to(app)
 release_commands.add_to(app)

@@ -15,9 +15,9 @@ from typing import TypeVar
 from resight.catalogue import detecting, store
 from resight.catalogue.database import Database
 from resight.catalogue.detecting import Looked, RawPhoto, Written
+from resight.catalogue.intake import species_name
 from resight.catalogue.photos import FoundImage, Photo, PhotoReader
 from resight.catalogue.sources import megadetector
-from resight.catalogue.sources.values import Bad, parse_text
 from resight.detection.detector import Detector, Found, Ready
 from resight.detection.paths import Place
 from resight.errors import ImageError, ImageUnreadable, InputError
@@ -123,7 +123,7 @@ def detect(
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold {threshold:g}: expected a confidence from 0 to 1")
-    named = None if species is None else _species_name(species)
+    named = None if species is None else species_name(species)
     with database.reading() as connection:
         photos = detecting.photos(connection, source=source, anew=anew)
         ready = detector.ready(_places(detecting.places(connection, source=source), settings.image_roots))
@@ -261,13 +261,6 @@ def _places(places: Mapping[int, tuple[str, str]], roots: Mapping[str, Path]) ->
         image_id: Place(path, f"{full[root]}/{path}" if root in full else None)
         for image_id, (root, path) in places.items()
     }
-
-
-def _species_name(text: str) -> str:
-    species = parse_text(text)
-    if species is None or isinstance(species, Bad):
-        raise InputError(f"species {text!r}: expected the name of a species, such as lion or zebra+face")
-    return species
 
 
 def _blocks(items: Iterable[Item]) -> Iterator[list[Item]]:

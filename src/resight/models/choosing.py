@@ -105,7 +105,12 @@ def _identity(found: FoundModel) -> tuple[EmbedderConfig, str]:
 def _torch(found: FoundModel) -> Runtime:
     from resight.models.torch_runtime import TorchRuntime
 
-    return TorchRuntime(found.load(), device="cuda" if _has_gpu() else "cpu")
+    return TorchRuntime(found.load(), device=best_device())
+
+
+def best_device() -> str:
+    """``cuda`` where there is a GPU, else ``cpu``."""
+    return "cuda" if _has_gpu() else "cpu"
 
 
 def _has_gpu() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resight.project.asked import EmbedReport, ModelMethods
+from resight.project.attributed import AttributeMethods
 from resight.project.catalogued import Exported
 from resight.project.experimented import ExperimentMethods
 from resight.project.raw import RawPhotoMethods
@@ -10,5 +11,5 @@ from resight.project.raw import RawPhotoMethods
 __all__ = ["EmbedReport", "Exported", "Project"]
 
 
-class Project(ExperimentMethods, RawPhotoMethods, ModelMethods):
+class Project(ExperimentMethods, RawPhotoMethods, AttributeMethods, ModelMethods):
     """One project folder. Make one with :func:`resight.init`, open one with :func:`resight.open`."""

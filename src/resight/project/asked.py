@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resight.artefacts import write_json
 from resight.catalogue import store
+from resight.catalogue.comparisons import Comparison, record
 from resight.catalogue.policy import ViewpointTable, describe, is_allowed
 from resight.catalogue.store import StoredSplit
 from resight.errors import InputError, UnknownName
@@ -64,7 +65,7 @@ class ModelMethods(ProjectFolder):
                 wanted = [a for a in wanted if a.annotation_id in members]
         found = self._find_model(model)
         network = self._runtime(found, runtime)
-        outcome, failures = self._embed(wanted, found, network, anew=anew)
+        outcome, failures = self._embed(wanted, found.name, network, anew=anew)
         return EmbedReport(
             found.name,
             outcome.embedded,
@@ -114,10 +115,10 @@ class ModelMethods(ProjectFolder):
         network, old_network = self._runtime(found), None if old is None else self._runtime(old)
         if old_network is not None and passport_for(old_network) == passport_for(network):
             raise InputError(f"--against {against!r} is the same model as {found.name!r}; name the older one")
-        outcome, _ = self._embed(test, found, network)
+        outcome, _ = self._embed(test, found.name, network)
         compared = None
         if old is not None and old_network is not None:
-            compared = self._embed(test, old, old_network)[0].embeddings
+            compared = self._embed(test, old.name, old_network)[0].embeddings
         result = evaluate(
             frozen,
             outcome.embeddings,
@@ -183,7 +184,7 @@ class ModelMethods(ProjectFolder):
         gallery = self._annotations([name])
         found = self._find_model(model)
         network = self._runtime(found)
-        outcome, _ = self._embed(gallery, found, network)
+        outcome, _ = self._embed(gallery, found.name, network)
         gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
         photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, viewpoint, box), gallery)
         for photo in photos:
@@ -194,13 +195,19 @@ class ModelMethods(ProjectFolder):
                 )
         groups = queries.grouped(photos, same_animal=same_animal)
         row_of = outcome.embeddings.row_of()
-        answers, entries = [], []
+        answers, entries, compared = [], [], []
         for group in track(groups, "match", len(groups)):
             query, note = queries.make_query(group, name, network, network.config.image_size)
             answer = find_candidates(query, gallery, outcome.embeddings, row_of, policy_of[name], k=k, note=note)
             answers.append(answer)
+            compared += [
+                Comparison(name, found.name, answer.compared, answer.of) for name in sorted(query.own_annotations)
+            ]
             if html is not None:
                 entries.append(sheet.SheetEntry(answer, queries.previews(group)))
+        if compared:
+            with self.database.writing(raises_revision=False) as (connection, _):
+                record(connection, compared)
         if html is not None:
             self._write_sheet(Path(html), entries, gallery, found.name)
         return answers

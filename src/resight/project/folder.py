@@ -96,7 +96,7 @@ class ProjectFolder:
         return choose_runtime(found, asked, self.folder)
 
     def _embed(
-        self, annotations: Sequence[Annotation], found: FoundModel, network: Runtime, *, anew: bool = False
+        self, annotations: Sequence[Annotation], name: str, network: Runtime, *, anew: bool = False
     ) -> tuple[EmbedOutcome, list[Failure]]:
         from resight.embedding import ahead, embed, passport_for
 
@@ -118,8 +118,8 @@ class ProjectFolder:
             network,
             passport_for(network),
             ahead(sets, 1) if network.accelerated else sets,
-            self.folder / "embeddings" / found.name,
-            name=found.name,
+            self.folder / "embeddings" / name,
+            name=name,
             anew=anew,
             batch=BATCHES_A_CALL * network.batch if network.accelerated else network.batch,
             made_by=lambda: network.made_by,

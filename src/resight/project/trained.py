@@ -179,7 +179,7 @@ class TrainingMethods(CatalogueMethods):
         chips = self._chips([*in_training, *held_out], chosen.image_size)
         if in_training and not chips.keys:
             raise self._no_photos(chips.failures)
-        known = [self._embed(in_training, found, self._runtime(found))[0].embeddings
+        known = [self._embed(in_training, found.name, self._runtime(found))[0].embeddings
                  for found in map(self._find_model, teachers)]  # fmt: skip
         return Job(
             samples=samples_of(in_training, chips, policy_of),

@@ -1,0 +1,1 @@
+"""Species, part, viewpoint and quality of an animal, proposed by small heads on frozen features."""
