@@ -1,7 +1,7 @@
 """From raw photos to annotations: what is lost when boxes, viewpoints and species come from detectors and heads.
 
     python benchmarks/from_raw_photos.py viewpoint DATASET --work DIR [--species nyala] [--seeds 5]
-    python benchmarks/from_raw_photos.py species DATASET DATASET … --work DIR [--fields species,part] [--seeds 3]
+    python benchmarks/from_raw_photos.py species DATASET DATASET … --work DIR [--fields part,species] [--seeds 3]
     python benchmarks/from_raw_photos.py match DATASET --work DIR [--species nyala] [--model M]
 
 Each DATASET is anything that ``resight import`` reads, with boxes and names; ``DATASET:SPECIES`` names the species of
@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--species", default="nyala")
-    parser.add_argument("--fields", default="species,part")
+    parser.add_argument("--fields", default="part,species")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--model")
     asked = parser.parse_args()
