@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ from resight.models.library import MODEL_FOLDER
 from resight.ranking import Ranking, rank_one_vs_all
 
 KEPT_CANDIDATES = 20
+
+Rerank = Callable[[str, Sequence[str], Ranking], Ranking]
+"""Species, annotation ids in the order of the ranking's rows, and their one-vs-all ranking → the same, reordered."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def evaluate(
     trained_on: TrainedOn | None = None,
     against: EmbeddingSet | None = None,
     against_trained_on: TrainedOn | None = None,
+    rerank: Rerank | None = None,
 ) -> Evaluation:
     """Score a model on the test side of a split, and compare it with an older one.
 
@@ -140,6 +144,7 @@ def evaluate(
         trained_on: What the model was trained on; ``None``: what the split says, as far as is known.
         against: Vectors of an older model.
         against_trained_on: What that one was trained on, likewise.
+        rerank: Puts each species' ranking in another order, by evidence beyond the embedding.
 
     Raises:
         UnknownName: a species that the split does not hold.
@@ -154,7 +159,7 @@ def evaluate(
     UnknownName.require("species in the test side of the split", chosen, in_test)
     seen = _training_side(split) if trained_on.identities is None else trained_on.identities
     vectors = _Vectors(embeddings, embeddings.row_of())
-    tests = [_rank_species(split, vectors, name, in_test[name], seen) for name in chosen]
+    tests = [_rank_species(split, vectors, name, in_test[name], seen, rerank) for name in chosen]
     if not any(test.annotation_ids for test in tests):
         raise InputError(f"split {split.name!r} has no test annotation with a vector; make another split")
     comparison = None
@@ -299,14 +304,20 @@ def _trained_annotations(split: StoredSplit, classes: set[tuple[str, str]], *, w
 
 
 def _rank_species(
-    split: StoredSplit, vectors: _Vectors, species: str, wanted: Sequence[str], trained: frozenset[tuple[str, str]]
+    split: StoredSplit,
+    vectors: _Vectors,
+    species: str,
+    wanted: Sequence[str],
+    trained: frozenset[tuple[str, str]],
+    rerank: Rerank | None,
 ) -> _SpeciesTest:
     ids = [key for key in wanted if key in vectors.row_of]
     identities = [split.identity[key] for key in ids]
     seen = np.array([(species, identity) in trained for identity in identities], dtype=np.bool_)
-    return _SpeciesTest(
-        species, tuple(ids), len(wanted) - len(ids), _codes(identities), seen, _rank(split, vectors, ids)
-    )
+    ranking = _rank(split, vectors, ids)
+    if rerank is not None and ids:
+        ranking = rerank(species, ids, ranking)
+    return _SpeciesTest(species, tuple(ids), len(wanted) - len(ids), _codes(identities), seen, ranking)
 
 
 def _rank(split: StoredSplit, vectors: _Vectors, ids: Sequence[str]) -> Ranking:

@@ -159,7 +159,7 @@ def cut_chip(content: bytes, name: str, box: Box | None, theta_rad: float, size:
         ImageUnreadable: not a picture, cut short, or over the limits.
         ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
-    return np.asarray(_cut_out(content, name, box, theta_rad, lambda _: (size, size)), dtype=np.uint8)
+    return np.asarray(cut_out(content, name, box, theta_rad, lambda _: (size, size)), dtype=np.uint8)
 
 
 def upright_size(content: bytes, name: str) -> tuple[int, int]:
@@ -195,7 +195,7 @@ def cut_covered_chip(
         ImageUnreadable: not a picture, cut short, or over the limits.
         ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
-    return np.asarray(_cut_out(content, name, box, theta_rad, lambda _: (size, size), mask), dtype=np.uint8)
+    return np.asarray(cut_out(content, name, box, theta_rad, lambda _: (size, size), mask), dtype=np.uint8)
 
 
 def share_covered(mask: Image.Image, name: str, box: Box | None, theta_rad: float) -> float:
@@ -233,7 +233,7 @@ def perceptual_hash(content: bytes, name: str, box: Box | None, theta_rad: float
         ImageUnreadable: not a picture, cut short, or over the limits.
         ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
-    return hash_of(_cut_out(content, name, box, theta_rad, lambda _: (_HASHED, _HASHED)))
+    return hash_of(cut_out(content, name, box, theta_rad, lambda _: (_HASHED, _HASHED)))
 
 
 def hash_of(picture: Image.Image) -> int:
@@ -268,7 +268,7 @@ def cut_grey(
         ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
     own = upright_size(content, name)
-    return _cut_out(content, name, box, theta_rad, lambda place: _fitting(place, longest)).convert("L"), own
+    return cut_out(content, name, box, theta_rad, lambda place: _fitting(place, longest)).convert("L"), own
 
 
 def cut_preview(content: bytes, name: str, box: Box | None, theta_rad: float, longest: int) -> bytes:
@@ -282,7 +282,7 @@ def cut_preview(content: bytes, name: str, box: Box | None, theta_rad: float, lo
         ImageError: the box lies outside the picture, has no area, or is over the limits.
     """
     buffer = io.BytesIO()
-    _cut_out(content, name, box, theta_rad, lambda place: _fitting(place, longest)).save(buffer, "JPEG", quality=85)
+    cut_out(content, name, box, theta_rad, lambda place: _fitting(place, longest)).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 
@@ -310,11 +310,11 @@ def decode_fitting(content: bytes, name: str, width: int, height: int) -> tuple[
     own = Box(0, 0, *upright_size(content, name))
     scale = min(width / own.w, height / own.h)
     size = max(1, round(own.w * scale)), max(1, round(own.h * scale))
-    pixels = np.asarray(_cut_out(content, name, None, 0.0, lambda _: size), dtype=np.uint8)
+    pixels = np.asarray(cut_out(content, name, None, 0.0, lambda _: size), dtype=np.uint8)
     return pixels, (int(own.w), int(own.h))
 
 
-def _cut_out(
+def cut_out(
     content: bytes,
     name: str,
     box: Box | None,
@@ -322,6 +322,20 @@ def _cut_out(
     size_for: Callable[[Box], tuple[int, int]],
     cover: Image.Image | None = None,
 ) -> Image.Image:
+    """Cut an animal out of a picture as :func:`cut_chip` does, at a size that may depend on the box.
+
+    Args:
+        content: The file's bytes.
+        name: How messages call it.
+        box: In pixels of the upright image; ``None`` takes the whole image.
+        theta_rad: Rotation of the box in radians.
+        size_for: Gives the width and height of the cut from the box.
+        cover: An 8-bit picture as large as the upright image; what is 255 in it is painted over.
+
+    Raises:
+        ImageUnreadable: not a picture, cut short, or over the limits.
+        ImageError: the box lies outside the picture, has no area, or is over the limits.
+    """
     picture = _open(content, name)
     orientation = _orientation(picture, exif_of(picture, content))
     width, height = _upright_size(picture, orientation)

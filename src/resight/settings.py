@@ -25,6 +25,7 @@ _OFFSET = re.compile(r"([+-])([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?")
 
 CANONICAL_VIEWPOINTS = ("left", "right", "front", "back", "up", "down")
 SIDES = ("left", "right")
+EXTRACTORS = ("aliked-n16", "aliked-n16rot", "disk", "xfeat")
 
 TEMPLATE = """\
 # Settings of a resight project. Commands read this file anew each time.
@@ -83,6 +84,12 @@ url = "sqlite:///catalogue.db"  # relative to this file
 # min_confidence = 0.3          # of the detector
 # min_quality = 2               # the grade
 # near_duplicates = "one"       # of photos that look the same keep the sharpest; else "keep"
+
+# How `--rerank local` compares keypoints. Under [local.SPECIES] stands what holds for one species instead.
+[local]
+# extractor = "aliked-n16"      # "aliked-n16rot" for animals seen from above; "disk", "xfeat"
+# points = 256                  # keypoints an animal
+# shortlist = 20                # candidates of the embedding that are compared
 
 # Training recipes of your own: a base (tiny, tuned, paper, … or another of yours) and what differs from it.
 # [recipes.night]
@@ -161,6 +168,21 @@ class QualityRules:
 
 
 @dataclass(frozen=True)
+class LocalRules:
+    """How keypoints are compared; see :mod:`resight.matching.local`.
+
+    Attributes:
+        extractor: One of :data:`EXTRACTORS`.
+        points: Keypoints an animal.
+        shortlist: Candidates of the embedding that are compared; the same for all species.
+    """
+
+    extractor: str = "aliked-n16"
+    points: int = 256
+    shortlist: int = 20
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one project; every value is checked when the file is read."""
 
@@ -178,6 +200,12 @@ class Settings:
     clocks: Mapping[str, timedelta] = field(default_factory=dict)
     quality: QualityRules = QualityRules()
     quality_of: Mapping[str, QualityRules] = field(default_factory=dict)
+    local: LocalRules = LocalRules()
+    local_of: Mapping[str, LocalRules] = field(default_factory=dict)
+
+    def local_rules(self, species: str) -> LocalRules:
+        """How keypoints of a species are compared: as its own rules say where it has some."""
+        return self.local_of.get(species, self.local)
 
     def quality_rules(self, species: str | None) -> QualityRules:
         """The rules for a species: its own where it has some, else those for all."""
@@ -259,6 +287,7 @@ def read(folder: Path) -> Settings:
     check = _Checker(file)
     known = {
         "catalogue", "model", "images", "viewpoints", "merge", "sources", "recipes", "encounters", "clocks", "quality",
+        "local",
     }  # fmt: skip
     check.keys(document, known, "")
     tables = {name: check.table(document.get(name, {}), name) for name in known}
@@ -281,6 +310,7 @@ def read(folder: Path) -> Settings:
         for index, entry in enumerate(check.tables(tables["merge"].get("individuals", []), "merge.individuals"))
     )
     _check_merges(file, species_merges, individual_merges)
+    local = check.local({k: v for k, v in tables["local"].items() if not isinstance(v, dict)}, "local")
     return Settings(
         folder=folder,
         catalogue_url=check.text(tables["catalogue"].get("url", "sqlite:///catalogue.db"), "catalogue.url"),
@@ -306,6 +336,8 @@ def read(folder: Path) -> Settings:
             for name, value in tables["quality"].items()
             if isinstance(value, dict)
         },
+        local=local,
+        local_of={k: check.local(v, f"local.{k}", local) for k, v in tables["local"].items() if isinstance(v, dict)},
         global_id_sources=frozenset(check.texts(tables["sources"].get("global_ids", []), "sources.global_ids")),
     )
 
@@ -457,6 +489,21 @@ class _Checker:
             if name in table
         }
         return QualityRules(**limits, one_of_duplicates=duplicates == "one")
+
+    def local(self, table: Mapping[str, Any], key: str, usual: LocalRules | None = None) -> LocalRules:
+        """Rules of a species where ``usual``, those of all, are given: its shortlist is theirs."""
+        self.keys(table, {"extractor", "points", *(() if usual else ("shortlist",))}, f"{key}.")
+        usual = usual or LocalRules()
+        extractor = table.get("extractor", usual.extractor)
+        if extractor not in EXTRACTORS:
+            raise self.fail(f"{key}.extractor", extractor, f"one of {', '.join(EXTRACTORS)}")
+        numbers = {}
+        for name, allowed in (("points", range(8, 4097)), ("shortlist", range(1, 1001))):
+            number = table.get(name, getattr(usual, name))
+            if type(number) is not int or number not in allowed:
+                raise self.fail(f"{key}.{name}", number, f"a whole number from {allowed.start} to {allowed.stop - 1}")
+            numbers[name] = number
+        return LocalRules(extractor, **numbers)
 
     def species_merge(self, table: Mapping[str, Any], key: str) -> SpeciesMerge:
         self.keys(table, {"into", "from", "source"}, f"{key}.")

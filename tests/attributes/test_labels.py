@@ -41,9 +41,16 @@ def test_a_species_without_a_part_shows_the_animal_unless_it_was_said_of_a_card(
     assert label_of(animal("a"), "part") == "whole"
     found = animal("b", detector="onnx:mdv6")
     assert label_of(found, "part") is None
-    assert label_of(found, "part", settled={"b"}) == "whole"
+    assert label_of(found, "part", settled={"b": "whole"}) == "whole"
     assert label_of(animal("c", species=None), "part") is None
     assert label_of(replace(found, species="zebra+face", part="face"), "part") == "face"
+
+
+def test_a_part_that_a_person_called_unknown_is_no_label_of_the_whole_animal() -> None:
+    for one in (animal("a"), animal("a", detector="onnx:mdv6")):
+        assert label_of(one, "part", settled={"a": "unknown"}) is None
+    said_later = animal("a", species="zebra+face", part="face")
+    assert label_of(said_later, "part", settled={"a": "unknown"}) == "face"
 
 
 def test_grades_are_told_apart_as_they_stand() -> None:

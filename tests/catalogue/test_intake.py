@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -407,6 +408,22 @@ def test_photos_that_are_there_from_another_source_are_told(project: Project, tm
     assert not any("in the catalogue from source" in note for note in do_import(project, file).notes)
     again = do_import(project, file, source="herd corrected", dry_run=True)
     assert any("of the 2 photos are in the catalogue from source 'herd'" in note for note in again.notes)
+
+
+def test_photos_that_are_there_as_raw_ones_in_another_place_are_told(project: Project, tmp_path: Path) -> None:
+    file = herd(tmp_path / "herd", [row(0), row(1)])
+    (tmp_path / "card").mkdir()
+    shutil.copy(tmp_path / "herd" / "0.png", tmp_path / "card" / "IMG_0001.png")
+    project.import_(tmp_path / "card", intake.ImportOptions(format="photos"))
+    told = [note for note in do_import(project, file, dry_run=True).notes if "as raw photos" in note]
+    assert len(told) == 1
+    assert told[0].startswith("1 of the 2 photos are in the catalogue as raw photos of source 'card'")
+    assert str(tmp_path / "card") in told[0]
+    # Below one root they are the same photos, and stand there once.
+    project.import_(file.parent, intake.ImportOptions(format="photos"))
+    shutil.rmtree(tmp_path / "card")
+    project.import_(file.parent, intake.ImportOptions(format="photos"))
+    assert not any("as raw photos" in note for note in do_import(project, file).notes)
 
 
 def test_a_dataset_without_any_name_is_told(project: Project, tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_a_moved_photo_is_found_by_its_content_below_any_root(one: Path, two: Pa
     assert (found.content, found.moved_to) == (CONTENT, ("two", "anything.jpeg"))
 
 
+def test_a_photo_that_was_thrown_away_is_not_found_there(one: Path, two: Path) -> None:
+    known_one = known(one)
+    (two / ".Trashes").mkdir(parents=True, exist_ok=True)
+    (one / "day 1" / "a.jpg").rename(two / ".Trashes" / "a.jpg")
+    with pytest.raises(ImageMissing):
+        reader(one, two).read(known_one)
+
+
 def test_a_moved_photo_is_found_though_its_root_left_the_settings(one: Path, two: Path) -> None:
     a = known(one)
     write_photo(two, "copy/a.jpg", CONTENT)

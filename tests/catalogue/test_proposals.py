@@ -196,7 +196,9 @@ def test_several_fields_of_one_annotation_are_one_row_of_the_ledger(project: Pro
     (entry,) = ledger(project)[rows:]
     assert (entry["species_before"], entry["species_after"]) == (None, "holstein_cow+face")
     with project.database.reading() as connection:
-        assert [settled(connection, field) for field in ("species", "part", "viewpoint", "quality")] == [{a}] * 4
+        assert [settled(connection, field) for field in ("species", "part", "viewpoint", "quality")] == [
+            {a: "holstein_cow"}, {a: "face"}, {a: "front"}, {a: "2.5"}
+        ]  # fmt: skip
 
 
 def test_a_part_waits_for_its_species(project: Project) -> None:
@@ -220,7 +222,7 @@ def test_a_whole_animal_accepted_is_settled(project: Project) -> None:
     found = everything(project)[0]
     assert (found.species, found.part, listed(project)) == ("zebra", None, [])
     with project.database.reading() as connection:
-        assert (settled(connection, "part"), settled(connection, "species")) == ({a}, set())
+        assert (settled(connection, "part"), settled(connection, "species")) == ({a: "whole"}, {})
 
 
 def test_an_individual_goes_with_its_annotation_to_a_part_and_never_to_another_species(project: Project) -> None:
@@ -277,7 +279,7 @@ def test_unknown_is_a_decision_too(project: Project) -> None:
     assert corrected(project, [a, b], "viewpoint", "unknown") == Decided(2, {"unknown": 2}, {})
     assert [x.viewpoint for x in everything(project)][:2] == [None, None]
     with project.database.reading() as connection:
-        assert settled(connection, "viewpoint") == {a, b}
+        assert settled(connection, "viewpoint").keys() == {a, b}
     corrected(project, [a], "quality", "2.50")
     corrected(project, [b], "quality", "Unknown")
     assert [x.quality for x in everything(project)][:2] == [2.5, None]
@@ -336,7 +338,7 @@ def test_a_rejected_value_goes_and_is_remembered(project: Project) -> None:
         assert rejected(connection, "viewpoint") == {a: {"left"}}
         assert rejected(connection, "species") == {a: {"zebra, plains"}}
         assert rejected(connection, "part") == {}
-        assert settled(connection, "viewpoint") == set()
+        assert settled(connection, "viewpoint") == {}
     entry = ledger(project)[-1]
     assert (entry["action"], entry["viewpoint_before"], entry["viewpoint_after"]) == ("reject", None, None)
 
@@ -346,7 +348,8 @@ def test_a_rejected_value_goes_and_is_remembered(project: Project) -> None:
 
 def test_what_was_accepted_or_corrected_survives_importing_again(tmp_path: Path) -> None:
     project = Project.init(tmp_path / "project")
-    path = herd(tmp_path / "herd", [row(n, viewpoint="" if n < 3 else "left") for n in range(5)])
+    rows = [row(n, viewpoint="" if n < 3 else "left", quality=2 if n > 2 else "") for n in range(5)]
+    path = herd(tmp_path / "herd", rows)
     do_import(project, path)
     a, b, c, d, e = keys(project)
     put(project, "viewpoint", {a: ("right", 0.9)})
@@ -354,13 +357,15 @@ def test_what_was_accepted_or_corrected_survives_importing_again(tmp_path: Path)
     accepted(project)
     corrected(project, [d], "viewpoint", "up")
     corrected(project, [e], "viewpoint", "unknown")
-    corrected(project, [c], "quality", "3")
+    corrected(project, [c, d], "quality", "3")
+    corrected(project, [e], "quality", "unknown")
     before = everything(project)
     report = do_import(project, path)
     assert (report.added, report.updated, report.unchanged) == (0, 0, 5)
     assert everything(project) == before
     assert [x.viewpoint for x in before] == ["right", None, None, "up", None]
     assert before[1].species == "zebra+face"
+    assert [x.quality for x in before] == [None, None, 3.0, 3.0, None]
 
 
 def test_proposals_are_never_labels_of_a_split(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from sqlalchemy import MetaData, insert, select
 
 from resight import settings as settings_file
-from resight.catalogue import photo_blocks, raw_photos, schema
+from resight.catalogue import deciding, photo_blocks, raw_photos, schema
 from resight.catalogue.database import Database
 from resight.catalogue.importing import annotation_key
 from resight.catalogue.raw_photos import PhotoOptions, PhotoReport, import_photos
@@ -176,6 +176,15 @@ def test_a_card_copied_twice_adds_nothing(place: Place, tmp_path: Path) -> None:
     assert place.everything() == before
 
 
+def test_the_species_said_of_copies_is_not_lost_without_a_word(place: Place, tmp_path: Path) -> None:
+    write(place.card / "1.jpg", 1)
+    assert not any("--species" in note for note in place.take(species="nyala").notes)
+    shutil.copytree(place.card, tmp_path / "copy")
+    note = place.take(tmp_path / "copy", species="lion").notes[-1]
+    assert note.startswith("--species lion was not taken over for the 1 copies")
+    assert [row["species"] for row in place.images()] == ["nyala"]
+
+
 def test_copies_within_one_import_are_found_whatever_the_block(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_photos, "BLOCK", 2)
     for number in range(6):
@@ -221,8 +230,28 @@ def test_names_that_were_handed_on_lose_no_photo(place: Place) -> None:
     place.take()
     (place.card / "1.jpg").rename(place.card / "old.jpg")
     write(place.card / "1.jpg", 2)
-    assert kinds(place.take()) == {"updated": 1, "added": 1}
+    report = place.take()
+    assert kinds(report) == {"updated": 1, "added": 1}
     assert len({row["content_hash"] for row in place.images()}) == 2
+    assert any(note.startswith("1 files hold another picture") for note in report.notes)
+
+
+def test_another_card_in_the_place_of_a_known_one_replaces_no_photo(place: Place) -> None:
+    """Cards are named alike, so the next one lies where the last one was, with files of the same names."""
+    write(place.card / "DCIM" / "1.jpg", 1, camera="A", taken="2024-05-01T10:00:00")
+    place.take()
+    known = place.images()
+    for camera, taken in (("B", "2024-05-01T10:00:00"), ("A", "2024-06-01T10:00:00")):
+        write(place.card / "DCIM" / "1.jpg", 2, camera=camera, taken=taken)
+        report = place.take()
+        assert kinds(report) == {"skipped": 1}
+        assert "another photo than the one of this name in the catalogue" in report.problems[0].problem
+        assert place.images() == known
+    # One that was edited where it lies tells the same camera and time.
+    write(place.card / "DCIM" / "1.jpg", 2, camera="A", taken="2024-05-01T10:00:00")
+    report = place.take()
+    assert kinds(report) == {"updated": 1}
+    assert any(note.startswith("1 files hold another picture") for note in report.notes)
 
 
 def test_another_photo_under_the_name_of_one_with_animals_is_a_problem(place: Place) -> None:
@@ -295,6 +324,28 @@ def test_species_said_later_is_taken_over(place: Place) -> None:
     assert kinds(place.take(species="nyala")) == {"updated": 1}
     assert kinds(place.take()) == {"unchanged": 1}
     assert place.images()[0]["species"] == "nyala"
+
+
+def test_species_said_later_is_that_of_the_animals_found_before(place: Place) -> None:
+    for number in range(3):
+        write(place.card / f"{number}.jpg", number)
+    place.take()
+    for number in range(3):
+        place.annotate(f"{number}.jpg")
+    with place.database.writing() as (connection, revision):
+        for path, value in (("1.jpg", "lion"), ("2.jpg", "unknown")):
+            key = [annotation_key("x", path)]
+            deciding.correct(connection, revision, key, "species", value, settings=place.settings, actor="me")
+    report = place.take(species="zebra+face")
+    assert "1 animals that were found before have the species of their photos now" in report.notes
+    table = schema.annotation_table.c
+    with place.database.reading() as connection:
+        query = select(table.species, table.source_species, table.part).order_by(table.file_name)
+        found = [tuple(row) for row in connection.execute(query)]
+    assert found == [("zebra+face", "zebra+face", "face"), ("lion", None, None), (None, None, None)]
+    before = place.everything()
+    assert not any("found before" in note for note in place.take(species="zebra+face").notes)
+    assert place.everything()["annotations"] == before["annotations"]
 
 
 # What is broken
@@ -486,75 +537,3 @@ def test_without_photos_one_line_says_what_is_there(place: Place, name: str) -> 
     words = {"nowhere": "no such folder", "1.txt": "not a folder", "card": "no photos below it .*1 .nef: raw files"}
     with pytest.raises(InputError, match=words[name]):
         place.take(place.card.parent / name)
-
-
-# Clocks, cameras, places
-
-
-def test_a_clock_that_was_never_set_gives_no_time_but_a_remedy(place: Place) -> None:
-    for second in range(3):
-        write(place.card / "x" / f"{second}.jpg", second, taken=f"1970-01-02T03:04:0{second}", camera="Trail 7")
-    write(place.card / "y" / "good.jpg", 9, taken="2024-05-01T10:00:00", camera="D500")
-    report = place.take()
-    assert report.encounters == 1
-    (note,) = [note for note in report.notes if "cannot be right" in note]
-    assert '"Trail 7" = { showed = "1970-01-02T03:04:00", was = ' in note
-    assert [(c.camera, c.photos, c.first, c.offset) for c in report.cameras] == [
-        ("Trail 7", 3, "1970-01-02T03:04:00", None),
-        ("D500", 1, "2024-05-01T10:00:00", None),
-    ]
-    assert [row["taken_at"] for row in place.images()] == [None, None, None, "2024-05-01T10:00:00"]
-    place.add_settings("clocks", '"Trail 7" = { showed = "1970-01-02T03:04:00", was = "2024-06-01T12:00:00" }')
-    again = place.take()
-    assert kinds(again) == {"unchanged": 4}
-    assert not any("cannot be right" in note for note in again.notes)
-    assert [row["taken_at"] for row in place.images()][:3] == [f"2024-06-01T12:00:0{n}" for n in range(3)]
-    assert place.images()[0]["camera_time"] == "1970-01-02T03:04:00"
-    assert again.encounters == 2
-    before = place.everything()
-    place.take()
-    assert place.everything() == before
-
-
-def test_each_camera_has_its_clock_and_folders_may_have_theirs(place: Place) -> None:
-    place.add_settings("clocks", '"D500" = "+01:00:00"\n"DCIM/101" = "-02:00:00"')
-    write(place.card / "DCIM" / "101" / "1.jpg", 1, taken="2024-05-01T10:00:00", camera="D500")
-    write(place.card / "DCIM" / "101" / "2.jpg", 2, taken="2024-05-01T10:00:00")
-    write(place.card / "3.jpg", 3, taken="2024-05-01T10:00:00")
-    report = place.take()
-    times = {row["path"]: row["taken_at"] for row in place.images()}
-    assert times == {
-        "3.jpg": "2024-05-01T10:00:00",
-        "DCIM/101/1.jpg": "2024-05-01T11:00:00",
-        "DCIM/101/2.jpg": "2024-05-01T08:00:00",
-    }
-    assert [(c.camera, c.offset) for c in report.cameras] == [(None, "by folder"), ("D500", "+01:00:00")]
-
-
-def test_a_date_that_somebody_stated_is_kept(place: Place) -> None:
-    write(place.card / "1.jpg", 1)
-    place.take()
-    with place.database.writing() as (connection, _):
-        connection.execute(schema.images.update().values(taken_at="1978-07-14"))
-    os.utime(place.card / "1.jpg", ns=(5, 5))
-    place.take()
-    assert place.images()[0]["taken_at"] == "1978-07-14"
-
-
-def test_a_place_of_zero_zero_is_counted_and_not_kept(place: Place) -> None:
-    write(place.card / "1.jpg", 1, zero=True)
-    report = place.take()
-    assert (place.images()[0]["latitude"], place.images()[0]["longitude"]) == (None, None)
-    assert any("1 photos are placed at 0 N 0 E" in note for note in report.notes)
-
-
-def test_another_rule_puts_photos_into_other_encounters(place: Place) -> None:
-    for minute in (0, 20, 40):
-        write(place.card / f"{minute}.jpg", minute, taken=f"2024-05-01T10:{minute:02}:00")
-    assert place.take().encounters == 1
-    place.add_settings("encounters", "within_minutes = 10")
-    assert place.take().encounters == 3
-    with place.database.reading() as connection:
-        assert len(connection.execute(select(schema.encounters)).all()) == 3  # none that is empty is left
-    place.add_settings("encounters", 'same = "camera"')
-    assert place.take().encounters == 3

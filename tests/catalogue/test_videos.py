@@ -159,6 +159,25 @@ def test_a_known_video_is_not_read_again_whatever_its_name_and_interval(place: P
     assert [row["taken_at"] for row in place.images()] == [f"2024-05-01T10:00:0{n}" for n in range(3)]
 
 
+def test_a_copy_of_a_video_adds_nothing_on_the_same_card_or_another(place: Place, tmp_path: Path) -> None:
+    film(place.card / "a" / "x.mp4", 3.0, creation_time="1970-01-02T00:00:00.000000Z")
+    for copy in (place.card / "b" / "y.mp4", tmp_path / "other" / "z.mp4"):
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes((place.card / "a" / "x.mp4").read_bytes())
+    # The clock of the folder in which it was met first holds, not that of its copy.
+    place.add_settings("clocks", '"a" = { showed = "1970-01-02T00:00:00", was = "2024-05-01T10:00:00" }')
+    place.add_settings("clocks", '"b" = { showed = "1970-01-02T00:00:00", was = "2025-05-01T10:00:00" }')
+    for kind in ("added", "unchanged"):
+        report = place.take()
+        assert kinds(report) == {kind: 3, "copies": 1}
+        assert (report.images, report.frames, report.videos, report.cameras[0].photos) == (3, 3, 2, 3)
+        assert [row["taken_at"] for row in place.images()] == [f"2024-05-01T10:00:0{n}" for n in range(3)]
+    before = place.images()
+    report = place.take(tmp_path / "other")
+    assert (kinds(report), report.frames, report.cameras) == ({"copies": 1}, 0, ())
+    assert place.images() == before
+
+
 def test_a_dry_run_takes_no_frames(place: Place) -> None:
     film(place.card / "x.mp4", 1.0)
     before = place.everything()

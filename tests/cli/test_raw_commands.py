@@ -83,7 +83,10 @@ def test_animals_are_found_and_the_empty_photo_is_boxed_by_hand(resight: Command
     counts = {name: done[name] for name in ("looked_at", "with_animals", "without_animals", "added", "persons")}
     assert counts == {"looked_at": 3, "with_animals": 2, "without_animals": 1, "added": 3, "persons": 1}
     assert list(done["unmatched"]) == ["elsewhere/IMG_0009.JPG"]
-    assert resight("detect", "--detector", file, "--json")["added"] == 0
+    again = resight("detect", "--detector", file, "--json")
+    assert (again["added"], again["photos"], again["looked_at_before"]) == (0, 1, 3)  # the broken one
+    assert "3 photos were looked at before and left as they are; --anew" in resight("detect", "--detector", file)
+    assert resight("detect", "--detector", file, "--anew", "--json")["looked_at_before"] == 0
     (empty,) = resight("status", "--list", "detected", "--json")["fell_out"]
     assert empty["file_name"] == "DCIM/100CANON/IMG_0002.JPG"
     assert "0.1" in empty["reason"]
@@ -104,6 +107,8 @@ def test_animals_are_found_and_the_empty_photo_is_boxed_by_hand(resight: Command
         (["--box", "1,2,3,4"], "expected PHOTO=X,Y,W,H"),
         (["--box", "IMG_0001.JPG=1,2,3,4"], "IMG_0001.JPG"),  # there are two
         (["--box", "IMG_0002.JPG=100,2,30,40"], "inside"),
+        (["--box", "IMG_0002.JPG=1,2,30,20", "--box", "nowhere.JPG=1,2,3,4"], "no photo 'nowhere.JPG'"),
+        (["--box", "IMG_0002.JPG=1,2,30,20", "--remove", "none"], "no annotation 'none'"),
         (["--box", "IMG_0002.JPG=1,2,30,40", "--detector", "whole-image"], "leave --detector out"),
     ],
 )

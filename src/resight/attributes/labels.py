@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from resight.artefacts import key_of
 from resight.catalogue.policy import animal_of
-from resight.catalogue.proposals import FIELDS, grade_text
+from resight.catalogue.proposals import FIELDS, UNKNOWN, grade_text
 from resight.catalogue.store import NO_PART
 from resight.errors import InputError, UnknownName
 from resight.types import Annotation
@@ -69,13 +70,13 @@ class Labelled:
     left_out: Mapping[str, int]
 
 
-def label_of(annotation: Annotation, field: str, settled: Collection[str] = ()) -> str | None:
+def label_of(annotation: Annotation, field: str, settled: Mapping[str, str] = MappingProxyType({})) -> str | None:
     """What a person or a source said of an annotation, as text; ``None`` where nobody has.
 
     Args:
         annotation: Of the catalogue.
         field: species, part, viewpoint or quality.
-        settled: Ids of annotations of which a person has settled the field; see
+        settled: Annotation id → what a person has said of the field last; see
             :func:`resight.catalogue.proposals.settled`.
     """
     if field == "viewpoint":
@@ -87,9 +88,11 @@ def label_of(annotation: Annotation, field: str, settled: Collection[str] = ()) 
         return None
     if field == "species":
         return annotation.species
-    return (
-        None if part_is_unsaid(annotation) and annotation.annotation_id not in settled else annotation.part or NO_PART
-    )
+    if annotation.part is not None:
+        return annotation.part
+    said = settled.get(annotation.annotation_id)
+    is_unknown = said == UNKNOWN or (said is None and part_is_unsaid(annotation))
+    return None if is_unknown else NO_PART
 
 
 def part_is_unsaid(annotation: Annotation) -> bool:
@@ -116,7 +119,7 @@ def choose_labelled(
     rules: LabelRules = LabelRules(),
     *,
     species: Sequence[str] | None = None,
-    settled: Collection[str] = (),
+    settled: Mapping[str, str] = MappingProxyType({}),
 ) -> Labelled:
     """Choose what a head is fitted on.
 

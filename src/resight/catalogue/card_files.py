@@ -133,7 +133,7 @@ def _sort_in(found: CardFiles, name: str, path: str) -> None:
         found.hidden_files += 1
     elif suffix not in SUFFIXES and suffix not in VIDEO_SUFFIXES:
         found.other[show(suffix) or "without suffix"] += 1
-    elif not _is_text(path):
+    elif not is_text(path):
         problem = "the name is not UTF-8, so the catalogue cannot keep it; rename the file or its folder"
         found.problems.append(Problem(show(path), "file", show(path), problem))
     elif suffix in VIDEO_SUFFIXES:
@@ -149,7 +149,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_text(path: str) -> bool:
+def is_text(path: str) -> bool:
+    """Whether a path can be kept in the catalogue: some names on a disk are no UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from resight.catalogue import schema
 from resight.catalogue.importing import BY_HAND, DETECTED, annotation_key
 from resight.catalogue.policy import MergeTable, part_of
+from resight.catalogue.proposals import settled
 from resight.errors import UnknownName
 from resight.settings import Settings
 from resight.types import Box, Detection
@@ -233,6 +234,37 @@ def write_looked(
     return written.counts
 
 
+def take_species(connection: Connection, settings: Settings, source_id: int) -> int:
+    """Let found animals have the species that was said of their photos since; gives how many have one now.
+
+    Where a species is stated, or a person has said that it cannot be told, nothing is changed.
+
+    Args:
+        connection: From :meth:`Database.writing`.
+        settings: Whose merge table counts.
+        source_id: Of the photos.
+    """
+    a, i, s = schema.annotation_table.c, schema.images.c, schema.sources.c
+    query = (
+        select(a.id, a.key, i.species, s.name)
+        .join(schema.images, a.image_id == i.id)
+        .join(schema.sources, a.source_id == s.id)
+        .where(i.source_id == source_id, i.species.is_not(None), a.species.is_(None), a.source_species.is_(None))
+        .where(or_(a.source_key.startswith(DETECTED), a.source_key.startswith(BY_HAND)))
+    )
+    merges, said = MergeTable.of(settings), settled(connection, "species")
+    changed = []
+    for row in connection.execute(query):
+        if row.key not in said:
+            species = merges.species_name(row.name, row.species)
+            changed.append({"annotation": row.id, "now": species, "shows": part_of(species)})
+    if changed:
+        values = {"species": bindparam("now"), "source_species": bindparam("now"), "part": bindparam("shows")}
+        table = schema.annotation_table
+        connection.execute(update(table).where(a.id == bindparam("annotation")).values(values), changed)
+    return len(changed)
+
+
 def what_depends(connection: Connection, rows: Sequence[Row]) -> dict[str, str]:
     """Annotation key → why an annotation must stay as it is, for those of which something depends.
 
@@ -344,7 +376,7 @@ class _Writing:
 
     def take(self, looked: Looked, existing: Sequence[Row], reasons: Mapping[str, str]) -> None:
         animals = _distinct(looked.animals, looked.photo)
-        pairs = _pair(animals, existing, looked.photo)
+        pairs = pair([found.box for found in animals], existing, _whole(None, looked.photo))
         for number, found in enumerate(animals):
             if number not in pairs:
                 self._add(looked.photo, found)
@@ -407,12 +439,18 @@ def _distinct(animals: Iterable[Detection], photo: RawPhoto) -> list[Detection]:
     return kept
 
 
-def _pair(animals: Sequence[Detection], existing: Sequence[Row], photo: RawPhoto) -> dict[int, Row]:
-    """Detection's place → the annotation that it is; those that overlap most come first."""
+def pair(boxes: Sequence[Box | None], existing: Sequence[Row], whole: Box) -> dict[int, Row]:
+    """Place of a box → the annotation that it is; those that overlap most come first.
+
+    Args:
+        boxes: Of animals in a photo; ``None`` is all of it.
+        existing: Rows of the table of annotations, of this photo.
+        whole: The box of the photo.
+    """
     candidates = []
-    for number, found in enumerate(animals):
+    for number, box in enumerate(boxes):
         for row in existing:
-            shared = overlap(_whole(found.box, photo), _whole(_box_of(row), photo))
+            shared = overlap(box or whole, _box_of(row) or whole)
             if shared >= SAME_BOX:
                 candidates.append((-shared, number, row["id"], row))
     pairs: dict[int, Row] = {}

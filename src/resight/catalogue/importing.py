@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Table, bindparam, func, insert, select, updat
 from resight.catalogue import measuring, schema
 from resight.catalogue.checking import CheckedImage, stated
 from resight.catalogue.policy import MergeTable, ViewpointTable, part_of
+from resight.catalogue.proposals import settled
 from resight.settings import Settings
 from resight.types import Record
 
@@ -123,7 +124,7 @@ def apply_import(
         photos: Photos in which the source found no animal; each has a file name in ``images``.
     """
     moment = datetime.now(UTC).isoformat(timespec="seconds")
-    source_id = _upsert_source(connection, source, source_format, source_path, moment)
+    source_id = upsert_source(connection, source, source_format, source_path)
     image_ids, image_changes = _upsert_images(connection, source_id, root, [*records, *photos], images)
     _note_detectors(connection, source_id, [*records, *photos], image_ids)
     _note_photos(connection, source_id, {image_ids[photo.file_name] for photo in photos})
@@ -216,11 +217,11 @@ class _Individuals:
 
 
 def _decided_here(connection: Connection) -> set[tuple[str, str]]:
-    """Annotation key and field (species or viewpoint) of everything that a person accepted or corrected."""
+    """Annotation key and field (species, viewpoint, quality) of everything that a person accepted or corrected."""
     c = schema.ledger.c
     query = select(c.annotation_key, c.species_before, c.species_after, c.viewpoint_before, c.viewpoint_after)
     rows = connection.execute(query.where(c.action.in_(DECISIONS)))
-    decided = set()
+    decided = {(key, "quality") for key in settled(connection, "quality")}
     for row in rows:
         if row.species_before != row.species_after:
             decided.add((row.annotation_key, "species"))
@@ -230,13 +231,16 @@ def _decided_here(connection: Connection) -> set[tuple[str, str]]:
 
 
 def _keep_decisions(before: Mapping[str, Any], row: dict[str, Any], decided: set[tuple[str, str]]) -> None:
-    """What a person has decided since stays, unless the source says something new."""
+    """What a person has decided since stays, unless the source says something new.
+
+    What the source said of a grade is not kept beside it, so a grade that was decided stays whatever the source says.
+    """
     key = before["key"]
     if (key, "species") in decided and row["source_species"] == before["source_species"]:
         row["species"], row["part"] = before["species"], before["part"]
     if (key, "viewpoint") in decided and row["source_viewpoint"] == before["source_viewpoint"]:
         row["viewpoint"] = before["viewpoint"]
-    if row["quality"] is None:
+    if row["quality"] is None or (key, "quality") in decided:
         row["quality"] = before["quality"]
 
 
@@ -315,7 +319,9 @@ def _in_words(connection: Connection, changes: Sequence[Change]) -> tuple[Change
     )
 
 
-def _upsert_source(connection: Connection, name: str, source_format: str, path: str, moment: str) -> int:
+def upsert_source(connection: Connection, name: str, source_format: str, path: str) -> int:
+    """The row of a source that is imported now, made where it is new."""
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
     table = schema.sources
     values = {"format": source_format, "path": path, "imported_at_utc": moment}
     found = connection.execute(select(table.c.id).where(table.c.name == name)).scalar_one_or_none()

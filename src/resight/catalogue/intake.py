@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from resight.artefacts import write_csv
 from resight.catalogue import schema, sources, store
+from resight.catalogue.adopting import adopt
 from resight.catalogue.checking import CheckedImage, check_images
 from resight.catalogue.database import Database
 from resight.catalogue.importing import Applied, Change, apply_import, source_key, unmapped_viewpoints
@@ -171,6 +172,7 @@ def import_dataset(
             *parsed.notes,
             *checked.notes,
             *_known_elsewhere(database, source, checked.images),
+            *_known_as_raw(database, settings, parsed.format, root, checked.images),
             *_nameless(parsed.format, good),
         ),
         dry_run=options.dry_run,
@@ -199,6 +201,10 @@ def _write(
             before = connection.execute(
                 select(schema.sources.c.path).where(schema.sources.c.name == report.source)
             ).scalar_one_or_none()
+            adopted = adopt(connection, report.source, report.format, path, root, records)
+            if adopted:
+                note = f"{adopted:,} animals were boxed by a detector or by hand before; each stays one annotation"
+                report = replace(report, notes=(*report.notes, note))
             applied = apply_import(
                 connection,
                 revision,
@@ -351,6 +357,28 @@ def _known_elsewhere(database: Database, source: str, images: Mapping[str, Check
         f"{count:,} of the {len(contents):,} photos are in the catalogue from source {name!r}; if this is the same "
         f"dataset, import it with --source {name}"
         for name, count in shared.most_common()
+    ]
+
+
+def _known_as_raw(
+    database: Database, settings: Settings, format: str, root: str, images: Mapping[str, CheckedImage]
+) -> list[str]:
+    """A line for every source whose raw photos these are in another place, where each would stand a second time."""
+    contents = {image.content_hash for image in images.values() if image.content_hash is not None}
+    i, s = schema.images.c, schema.sources.c
+    query = select(s.name, i.root, i.path, i.content_hash).join(schema.sources, i.source_id == s.id)
+    shared: Counter[tuple[str, str]] = Counter()
+    with database.reading() as connection:
+        for row in connection.execute(query.where(i.content_hash.is_not(None))):
+            is_here = row.root == root and row.path in images
+            shared[row.name, row.root] += row.content_hash in contents and not is_here
+    detect = ", or give the boxes to those with resight detect --detector json:FILE" if format == "megadetector" else ""
+    return [
+        f"{count:,} of the {len(contents):,} photos are in the catalogue as raw photos of source {name!r}, and this "
+        f"makes them stand there twice; better name their folder {settings.image_roots.get(place, place)} with "
+        f"--images, where the file names start there{detect}"
+        for (name, place), count in shared.most_common()
+        if count
     ]
 
 

@@ -59,6 +59,7 @@ class Outcome:
         row: The image as the catalogue has it from now on; of a copy the one that it is a copy of.
         problem: What is wrong, or ``None``.
         at_zero: Whether the file places itself at 0 N 0 E.
+        replaces: Whether it stands in the place of another picture, of which nothing is left.
     """
 
     kind: Kind
@@ -66,6 +67,7 @@ class Outcome:
     row: Row
     problem: str | None = None
     at_zero: bool = False
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,10 @@ def _at_known_path(seen: Look, row: Row, known: Known, target: Target) -> Outcom
         return _same_photo(seen, row, target)
     if seen.problem is not None and row["status"] != "quarantined":
         return Outcome("skipped", seen.path, row, f"{seen.problem}; it was a good photo when it was imported")
-    if row["id"] in known.annotated:
+    why = "animals" if row["id"] in known.annotated else "another camera or time" if _is_other(seen, row) else None
+    if why is not None:
         problem = (
-            "another photo than the one of this name in the catalogue, which has animals; put that one back, or copy "
+            f"another photo than the one of this name in the catalogue, which has {why}; put that one back, or copy "
             "the new one into a folder of its own and import that"
         )
         return Outcome("skipped", seen.path, row, problem)
@@ -231,7 +234,20 @@ def _at_known_path(seen: Look, row: Row, known: Known, target: Target) -> Outcom
         problem = f"holds the photo known as {other} now, and the one of this name has gone; put that one back"
         return Outcome("skipped", seen.path, row, problem)
     now = {**_new(seen, target), "id": row["id"], "source_id": row["source_id"]}
-    return Outcome("updated" if seen.problem is None else "quarantined", seen.path, now, seen.problem, _at_zero(seen))
+    replaces = seen.problem is None and row["status"] != "quarantined"
+    kind: Kind = "updated" if seen.problem is None else "quarantined"
+    return Outcome(kind, seen.path, now, seen.problem, _at_zero(seen), replaces)
+
+
+def _is_other(seen: Look, row: Row) -> bool:
+    """Whether a file was surely taken otherwise than the photo known by its name: a card that took another's place.
+
+    A photo that was edited where it lies keeps its camera and time.
+    """
+    facts = seen.facts
+    if facts is None or facts.taken_at is None or row["camera_time"] is None:
+        return False
+    return (facts.camera, facts.taken_at) != (row["camera"], row["camera_time"])
 
 
 def _same_photo(seen: Look, row: Row, target: Target) -> Outcome:

@@ -54,11 +54,15 @@ class Tally:
     frames: int = 0
     known_videos: int = 0
     unseen_videos: int = 0
+    replaced: int = 0
+    timed: int = 0
+    named: int = 0
 
     def count(self, outcome: Outcome, clocks: Mapping[str, timedelta]) -> None:
         """Count a file."""
         self.kinds[outcome.kind] += 1
         self.at_zero += outcome.at_zero
+        self.replaced += outcome.replaces
         if outcome.problem is not None:
             severity: Severity = "quarantined" if outcome.kind == "quarantined" else "refused"
             name = show(outcome.path)
@@ -104,6 +108,15 @@ class Tally:
         """Lines for the user."""
         if self.kinds["copy"]:
             yield f"{self.kinds['copy']:,} files are copies of photos that are in the catalogue; they add nothing"
+        if self.replaced:
+            yield (
+                f"{self.replaced:,} files hold another picture than when they were imported, and stand in its place; "
+                "the earlier ones are in the catalogue only where they lie elsewhere"
+            )
+        if self.timed:
+            yield f"{self.timed:,} photos that were known have another time now, by [clocks] in resight.toml"
+        if self.named:
+            yield f"{self.named:,} animals that were found before have the species of their photos now"
         yield from self.wrong_clocks.notes()
         if self.without_time:
             yield f"{self.without_time:,} photos do not tell when they were taken, so they are in no encounter by rule"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from resight.artefacts import content_hash
+from resight.catalogue.card_files import is_hidden, is_text
 from resight.errors import ImageChanged, ImageError, ImageMissing, ImageUnreadable
 from resight.images import SUFFIXES, ImageFacts, read_file
 
@@ -150,10 +151,15 @@ class PhotoReader:
                 self._by_size = defaultdict(list)
                 for name, folder in self._roots.items():
                     for path in sorted(folder.rglob("*")):
-                        if path.suffix.lower() not in SUFFIXES:
+                        if path.suffix.lower() not in SUFFIXES or not _is_offered(path.relative_to(folder)):
                             continue
                         try:
                             self._by_size[path.stat().st_size].append((name, path))
                         except OSError:
                             continue  # gone since it was listed, or not to be reached: it cannot be offered
             return self._by_size.get(size, [])
+
+
+def _is_offered(path: Path) -> bool:
+    """Whether a photo may be said to lie at a path: not where systems keep what was thrown away, nor out of text."""
+    return is_text(path.as_posix()) and not any(map(is_hidden, path.parts))

@@ -193,9 +193,9 @@ def count_proposals(connection: Connection) -> dict[str, dict[str, int]]:
     return dict(counts)
 
 
-def settled(connection: Connection, field: str) -> set[str]:
-    """Ids of the annotations of which a person has accepted or corrected a field, were it to unknown."""
-    return {key for key, name, _ in _said(connection, (ACCEPT, CORRECT)) if name == field}
+def settled(connection: Connection, field: str) -> dict[str, str]:
+    """Annotation id → what a person has accepted or corrected a field to, were it to unknown; the last word counts."""
+    return {key: value for key, name, value in _said(connection, (ACCEPT, CORRECT)) if name == field}
 
 
 def rejected(connection: Connection, field: str) -> dict[str, set[str]]:

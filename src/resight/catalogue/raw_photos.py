@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from resight.catalogue import schema, videos
+from resight.catalogue import detecting, schema, videos
 from resight.catalogue.card_files import list_files
 from resight.catalogue.clocks import apply_clocks, clock_of, taken_at
 from resight.catalogue.database import Database
@@ -59,7 +59,8 @@ class PhotoReport:
     """What an import of raw photos did, or would do.
 
     Every picture below the folder is in exactly one of added, updated, unchanged, moved, quarantined, copies and
-    skipped; frames of videos are counted among the first three, and a video of which no frame can be had in skipped.
+    skipped; frames of videos are counted among the first three, a copy of a video in copies, and a video of which no
+    frame can be had in skipped.
 
     Attributes:
         source: Name of the source.
@@ -73,7 +74,7 @@ class PhotoReport:
         updated: Known photos of which something changed: their content, their species, or they can be read at last.
         unchanged: Photos that were there as they are.
         moved: Known photos that have gone from where they were and lie here now.
-        copies: Files with the content of another photo of the catalogue; they add nothing.
+        copies: Files with the content of another photo or video of the catalogue; they add nothing.
         quarantined: Photos that cannot be used; they are in the catalogue and tried again at the next import.
         skipped: Files that the catalogue does not have as they are now; see the problems.
         videos: Video files.
@@ -158,7 +159,7 @@ def import_photos(
             else:
                 tally.refuse_video(video, lacking)
             progress.advance()
-    encounters = _planned_encounters(job) if options.dry_run else _settle(job)
+    encounters = _planned_encounters(job) if options.dry_run else _settle(job, tally)
     counts = tally.kinds
     problems_file = reports_folder / f"import-{file_safe(source)}-problems.csv"
     return PhotoReport(
@@ -181,9 +182,16 @@ def import_photos(
         problems=tuple(tally.problems),
         problems_file=write_problems(tally.problems, problems_file),
         cameras=tally.cameras(),
-        notes=(*files.notes(), *tally.notes()),
+        notes=(*files.notes(), *tally.notes(), *_species_not_taken(species, counts["copy"])),
         dry_run=options.dry_run,
     )
+
+
+def _species_not_taken(species: str | None, copies: int) -> Iterable[str]:
+    if species is not None and copies:
+        yield (
+            f"--species {species} was not taken over for the {copies:,} copies; import those photos from where they lie"
+        )
 
 
 @dataclass(frozen=True)
@@ -198,7 +206,7 @@ class _Job:
     options: PhotoOptions
     planned: dict[str, Row] = field(default_factory=dict)  # content → image
     timed: list[TimedPhoto] = field(default_factory=list)
-    videos: set[str] = field(default_factory=set)
+    videos: set[str] = field(default_factory=set)  # hashes of those that were met
 
 
 def _import_block(job: _Job, paths: Sequence[str], tally: Tally, progress: Bar) -> None:
@@ -260,8 +268,8 @@ def _planned_encounters(job: _Job) -> int:
     return len(set(keys.values())) + len({row.encounter_id for row in rows if row.root == frames_root})
 
 
-def _settle(job: _Job) -> int:
-    """Set times and encounters of the whole source, as the settings are now; gives how many encounters it has."""
+def _settle(job: _Job, tally: Tally) -> int:
+    """Set times, encounters and species of the whole source, as they were said; gives how many encounters it has."""
     frames_root = _frames_root(job.settings)
     sources, state = schema.sources.c, schema.state
     with job.database.writing(raises_revision=False) as (connection, _):
@@ -270,8 +278,11 @@ def _settle(job: _Job) -> int:
             return 0
         timed = apply_clocks(connection, source_id, job.target.clocks, frames_root=frames_root)
         assigned = assign_encounters(connection, source_id, job.settings.encounter_rule, frames_root=frames_root)
-        if timed or assigned.changed:
+        named = detecting.take_species(connection, job.settings, source_id)
+        if timed or assigned.changed or named:
             connection.execute(update(state).values(revision=state.c.revision + 1))
+    tally.timed += timed
+    tally.named += named
     return assigned.encounters
 
 
@@ -284,12 +295,16 @@ def _import_video(job: _Job, path: str, tally: Tally) -> None:
         tally.refuse_video(path, f"cannot be read ({error.strerror}); see to its permissions or drive")
         return
     known = _known_frames(job, video_hash)
-    if known or video_hash in job.videos:
-        tally.known_videos += 1
-        _count_frames(job, known, path, "unchanged", tally)
-        _time_frames(job, known, path)
+    mine = all(row["source_id"] == job.target.source_id for row in known)
+    if video_hash in job.videos or (known and not mine):
+        tally.kinds["copy"] += 1
         return
     job.videos.add(video_hash)
+    if known:
+        tally.known_videos += 1
+        _count_frames(job, known, path, "unchanged", tally)
+        tally.timed += _time_frames(job, known, path)
+        return
     if job.options.dry_run:
         tally.unseen_videos += 1
         return
@@ -348,8 +363,8 @@ def _known_frames(job: _Job, video_hash: str) -> list[Row]:
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _time_frames(job: _Job, frames: Iterable[Row], video: str) -> None:
-    """Set the times of known frames anew, after clocks were changed."""
+def _time_frames(job: _Job, frames: Iterable[Row], video: str) -> int:
+    """Set the times of known frames anew, after clocks were changed; gives how many have another one now."""
     changed = []
     for row in frames:
         now = taken_at(row["camera_time"], clock_of(row["camera"], video, job.target.clocks))
@@ -361,6 +376,7 @@ def _time_frames(job: _Job, frames: Iterable[Row], video: str) -> None:
             connection.execute(
                 update(schema.images).where(c.id == bindparam("image")).values(taken_at=bindparam("time")), changed
             )
+    return 0 if job.options.dry_run else len(changed)
 
 
 def _name_of(folder: Path) -> str:

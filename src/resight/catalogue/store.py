@@ -299,7 +299,11 @@ def _moves(connection: Connection, updates: Sequence[FoundImage]) -> list[dict[s
     wanting = [u for u in updates if u.moved_to is not None]
     if not wanting:
         return []
-    taken = {(row.root, row.path) for row in connection.execute(select(columns.root, columns.path))}
+    taken: set[tuple[str, str]] = set()
+    remaining = iter(sorted({u.moved_to[1] for u in wanting if u.moved_to is not None}))
+    while block := list(islice(remaining, _KEYS_A_QUERY)):
+        rows = connection.execute(select(columns.root, columns.path).where(columns.path.in_(block)))
+        taken.update((row.root, row.path) for row in rows)
     moved = []
     for u in wanting:
         if u.moved_to is not None and u.moved_to not in taken:

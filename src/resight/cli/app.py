@@ -9,6 +9,7 @@ import typer
 
 from resight.cli import (
     attribute_commands,
+    calibration_commands,
     catalogue_commands,
     experiment_commands,
     model_commands,
@@ -64,6 +65,7 @@ raw_commands.add_to(app)
 attribute_commands.add_to(app)
 training_commands.add_to(app)
 model_commands.add_to(app)
+calibration_commands.add_to(app)
 release_commands.add_to(app)
 experiment_commands.add_to(app)
 

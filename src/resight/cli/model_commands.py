@@ -10,12 +10,12 @@ import typer
 
 from resight.cli.catalogue_commands import Json, open_project
 from resight.cli.output import SHOWN_PROBLEMS, emit, say, table
-from resight.errors import InputError, NotBuiltYet
+from resight.errors import InputError
 
 if TYPE_CHECKING:
     from resight.comparison import Comparison, SpeciesComparison
     from resight.evaluation import Evaluation
-    from resight.matching.candidates import Candidate, Match
+    from resight.matching.candidates import Candidate, Match, NamedCandidate
     from resight.types import Box
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,15 @@ Model = Annotated[
 SpeciesList = Annotated[
     str | None, typer.Option("--species", metavar="A,B", help="Only these species, with commas between.")
 ]
-Rerank = Annotated[str, typer.Option("--rerank", help="none (local is to come).")]
+Rerank = Annotated[
+    str,
+    typer.Option(
+        "--rerank",
+        metavar="none|local",
+        help="local puts the nearest in the order of matching keypoints and "
+        "cosine together; this wants the extra 'local'.",
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -98,9 +106,8 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a model one-vs-all per species (paper §3.4)."""
-    _refuse_rerank(rerank)
     result = open_project(context).evaluate(
-        split=split, model=model, species=names(species), per_query=per_query, against=against
+        split=split, model=model, species=names(species), per_query=per_query, against=against, rerank=rerank
     )
 
     def show() -> None:
@@ -180,14 +187,34 @@ def match(
     same_animal: Annotated[
         bool, typer.Option("--same-animal", help="All photos show one animal: they are one query.")
     ] = False,
+    by_encounter: Annotated[
+        bool,
+        typer.Option(
+            "--by-encounter", help="Photos that the catalogue has in one encounter and under one name are one query."
+        ),
+    ] = False,
     rerank: Rerank = "none",
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include",
+            metavar="REASON",
+            help="Compare what is left out for this reason: same-encounter, other-side, no-viewpoint, viewpoint-policy "
+            "or quality-rule; may be repeated.",
+        ),
+    ] = None,
+    new_share: Annotated[
+        float | None,
+        typer.Option(
+            "--new-share", metavar="P", help="The share of new animals to expect; else what the catalogue suggests."
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with query and candidates.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Find candidates for new photos."""
-    _refuse_rerank(rerank)
     answers = open_project(context).match(
         images,
         species=species,
@@ -196,6 +223,10 @@ def match(
         model=model,
         k=k,
         same_animal=same_animal,
+        by_encounter=by_encounter,
+        rerank=rerank,
+        include=include or (),
+        share_of_new=new_share,
         html=html,
     )
 
@@ -209,25 +240,35 @@ def match(
 
 
 def _show_match(answer: Match) -> None:
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in answer.excluded.items())
     seen = f", {answer.viewpoint}" if answer.viewpoint else ""
     say(f"{answer.image} ({answer.species}{seen}), model {answer.model}")
-    say(
-        f"compared with {answer.compared:,} of {answer.of:,} annotations"
-        + (f"; left out: {left_out}" if left_out else "")
-    )
+    say(answer.told())
     if answer.note:
         say(answer.note)
-    table(
-        ("rank", "individual", "score", "viewpoint", "encounter", "file"),
-        [
-            (c.rank, c.individual_id or "not identified", f"{c.score:.3f}", _proposed(c), c.encounter, c.file_name)
-            for c in answer.candidates
-        ],
-        spare=("encounter", "viewpoint"),
-    )
+    if answer.p_new is not None:
+        say(f"P(new) {_probability(answer.p_new, answer.p_new_ci95)}")
+    if answer.p_new_note:
+        say(answer.p_new_note)
+    with_points = any(c.evidence is not None for c in answer.candidates)
+    columns = ("rank", "individual", "P(same)", "score", *(("points", "agreeing") if with_points else ()), "viewpoint",
+               "encounter", "file")  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    for c in answer.candidates:
+        points = (None, None) if c.evidence is None else (c.evidence.count, c.evidence.inliers)
+        p_same = None if c.p_same is None else _probability(c.p_same, c.p_same_ci95)
+        rows.append((c.rank, c.individual_id or "not identified", p_same, f"{c.score:.3f}",
+                     *(points if with_points else ()), _proposed(c), c.encounter, c.file_name))  # fmt: skip
+    table(columns, rows, spare=("encounter", "viewpoint", "agreeing"))
     if answer.individuals:
-        say("names, each by its best: " + ", ".join(f"{n.individual_id} ({n.score:.3f})" for n in answer.individuals))
+        say("names, each by its best: " + ", ".join(_named(one) for one in answer.individuals))
+
+
+def _named(one: NamedCandidate) -> str:
+    return f"{one.individual_id} ({one.score:.3f})" if one.p_same is None else f"{one.individual_id} ({one.p_same:.0%})"
+
+
+def _probability(p: float, interval: tuple[float, float] | None) -> str:
+    return f"{p:.0%}" if interval is None else f"{p:.0%} ({interval[0]:.0%} to {interval[1]:.0%})"
 
 
 def _proposed(candidate: Candidate) -> str | None:
@@ -257,13 +298,6 @@ def demo(
 
     result = run_demo(folder, say=(lambda line: None) if json else say)
     emit(result, as_json=json, show=lambda: None)
-
-
-def _refuse_rerank(rerank: str) -> None:
-    if rerank == "local":
-        raise NotBuiltYet("--rerank local is not built yet; use none")
-    if rerank != "none":
-        raise InputError(f"--rerank {rerank!r}: expected none or local")
 
 
 def names(text: str | None) -> list[str] | None:

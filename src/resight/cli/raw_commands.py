@@ -85,9 +85,7 @@ def _by_hand(
         if not equals or not photo:
             raise InputError(f"--box {text!r}: expected PHOTO=X,Y,W,H, such as DCIM/IMG_0001.JPG=10,20,300,200")
         asked.append((photo, parse_box(place)))
-    added = [project.add_box(photo, place, species=species) for photo, place in asked]
-    for annotation_id in removed:
-        project.remove_box(annotation_id)
+    added = project.edit_boxes(asked, removed, species=species)
 
     def show() -> None:
         for (photo, _), annotation_id in zip(asked, added, strict=True):
@@ -119,6 +117,8 @@ def _show_detect(report: DetectReport) -> None:
     ):
         if count:
             counts.append(f"{count:,} {what}")
+    if report.looked_at_before:
+        say(f"{report.looked_at_before:,} photos were looked at before and left as they are; --anew looks again")
     say(", ".join(counts) + ("; dry run, nothing was changed" if report.dry_run else ""))
     for title, found in (("could not be looked at", report.failures), ("named by the file", report.unmatched)):
         if found:

@@ -11,6 +11,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SHOWN = 3
@@ -49,15 +50,11 @@ def match_files(files: Iterable[str], places: Mapping[int, Place]) -> Matches:
         files: Paths of any machine.
         places: image id → where it lies.
     """
-    by_name: dict[str, list[tuple[int, Parts, Parts]]] = defaultdict(list)
-    for image_id, place in places.items():
-        path, full = _parts(place.path), _parts(place.full or place.path)
-        if path:
-            by_name[path[-1]].append((image_id, path, full))
+    ends = _Ends(places)
     best: dict[str, tuple[int, Score]] = {}
     unmatched: dict[str, str] = {}
     for file in files:
-        found = _best(_parts(file), by_name)
+        found = ends.best(_parts(file))
         if not found:
             unmatched[file] = "no photo of the catalogue has this path or the end of it"
         elif len(found) > 1:
@@ -74,31 +71,44 @@ def match_files(files: Iterable[str], places: Mapping[int, Place]) -> Matches:
             image_of[winners[0]] = image_id
         for file, _ in claims:
             if file not in image_of:
-                others = ", ".join([other for other, _ in claims if other != file][:_SHOWN])
+                others = ", ".join(islice((other for other, _ in claims if other != file), _SHOWN))
                 unmatched[file] = f"its photo {places[image_id].path} is also that of {others}"
     return Matches(image_of, unmatched)
 
 
-def _best(file: Parts, by_name: Mapping[str, list[tuple[int, Parts, Parts]]]) -> list[tuple[int, Score]]:
-    scores = []
-    for image_id, path, full in by_name.get(file[-1], ()) if file else ():
-        score = _score(file, path, full)
-        if score is not None:
-            scores.append((image_id, score))
-    highest = max((score for _, score in scores), default=None)
-    return [(image_id, score) for image_id, score in scores if score == highest]
+class _Ends:
+    """Photos by the ends of their paths; the frames of ten thousand videos all bear the same few names."""
 
+    def __init__(self, places: Mapping[int, Place]) -> None:
+        self._path = {image_id: _parts(place.path) for image_id, place in places.items()}
+        self._full = {image_id: _parts(place.full or place.path) for image_id, place in places.items()}
+        self._of_path: dict[Parts, list[int]] = defaultdict(list)
+        for image_id, path in self._path.items():
+            self._of_path[path].append(image_id)
+        self._of_end: dict[int, dict[Parts, list[int]]] = {}  # by how many names the end has
 
-def _score(file: Parts, path: Parts, full: Parts) -> Score | None:
-    if _ends_with(full, file):
-        return len(file), file == path
-    if _ends_with(file, path):
-        return len(path), file == path
-    return None
+    def best(self, file: Parts) -> list[tuple[int, Score]]:
+        """The photos that fit best, all with one score."""
+        if not file:
+            return []
+        whole = self._ending(len(file)).get(file, ())
+        exact = [image_id for image_id in whole if self._path[image_id] == file]
+        if whole:
+            return [(image_id, (len(file), bool(exact))) for image_id in exact or whole]
+        for count in range(len(file), 0, -1):
+            found = self._of_path.get(file[-count:])
+            if found:
+                return [(image_id, (count, False)) for image_id in found]
+        return []
 
-
-def _ends_with(whole: Parts, end: Parts) -> bool:
-    return len(end) <= len(whole) and whole[len(whole) - len(end) :] == end
+    def _ending(self, count: int) -> Mapping[Parts, list[int]]:
+        if count not in self._of_end:
+            found: dict[Parts, list[int]] = defaultdict(list)
+            for image_id, full in self._full.items():
+                if self._path[image_id] and len(full) >= count:
+                    found[full[-count:]].append(image_id)
+            self._of_end[count] = found
+        return self._of_end[count]
 
 
 def _by_image(best: Mapping[str, tuple[int, Score]]) -> dict[int, list[tuple[str, Score]]]:

@@ -40,6 +40,8 @@ class DetectReport:
         threshold: The confidence from which an animal counts.
         photos: Photos in which animals were to be looked for.
         looked_at: Those in which the detector has looked.
+        looked_at_before: Further ones in which a detector looked before; they are looked at anew only where that was
+            asked for.
         not_named: Those that the detector's file says nothing of; they stay not looked at.
         with_animals: Photos with an animal.
         without_animals: Photos without any.
@@ -61,6 +63,7 @@ class DetectReport:
     threshold: float
     photos: int
     looked_at: int
+    looked_at_before: int
     not_named: int
     with_animals: int
     without_animals: int
@@ -125,8 +128,9 @@ def detect(
         raise InputError(f"threshold {threshold:g}: expected a confidence from 0 to 1")
     named = None if species is None else species_name(species)
     with database.reading() as connection:
-        photos = detecting.photos(connection, source=source, anew=anew)
+        every = detecting.photos(connection, source=source, anew=True)
         ready = detector.ready(_places(detecting.places(connection, source=source), settings.image_roots))
+    photos = every if anew else [photo for photo in every if photo.detector is None]
     covered = [photo for photo in photos if ready.covers is None or photo.image_id in ready.covers]
     reader = PhotoReader(settings.image_roots)
     tally = _Tally(threshold)
@@ -141,6 +145,7 @@ def detect(
         threshold=threshold,
         photos=len(photos),
         looked_at=tally.looked_at,
+        looked_at_before=len(every) - len(photos),
         not_named=len(photos) - len(covered),
         with_animals=tally.with_animals,
         without_animals=tally.looked_at - tally.with_animals,

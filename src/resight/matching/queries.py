@@ -1,24 +1,32 @@
-"""From photos to queries: reading them, knowing them again in the catalogue, and embedding what they show.
+"""From photos to queries: reading them, knowing them again in the catalogue, grouping and embedding what they show.
 
 A photo that the catalogue holds is asked as the catalogue has it: its box, theta and viewpoint, unless the user gives
 others. So a known photo and a new one go the same way, and the query never finds itself.
+
+Several photos of one animal may be one query. Where the sides of an animal are different identities, its photos are a
+query a side: a mean over both would be near to neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 from resight.catalogue.checking import INSIDE_SHARE, share_inside
+from resight.catalogue.policy import separates_sides
 from resight.embedding import EmbedsChips
-from resight.errors import ImageError, InputError
+from resight.errors import ImageError, InputError, UnknownName
 from resight.images import MAX_PIXELS, ImageFacts, cut_chip, cut_preview, inspect, read_file
 from resight.matching.candidates import Query
 from resight.matching.sheet import PREVIEW_PIXELS
+from resight.settings import Policy
 from resight.types import Annotation, Box
+
+GroupBy = Literal["photo", "animal", "encounter"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class QueryPhoto:
         viewpoint: From where the animal is seen, ``None`` where not known.
         known_as: The catalogue's annotation of the same animal in the same photo.
         own_encounters: Encounters of this photo in the catalogue, whose other photos are near-duplicates.
+        same_animal: Content hashes of all photos of which the user says that they show this animal.
+        apart: Why it is not in one query with photos that it was given with, in words; ``None`` where that needs none.
     """
 
     path: Path
@@ -51,6 +61,8 @@ class QueryPhoto:
     viewpoint: str | None
     known_as: Annotation | None
     own_encounters: frozenset[str]
+    same_animal: frozenset[str] = frozenset()
+    apart: str | None = None
 
 
 def find_photos(paths: Sequence[Path], asked: Asked, gallery: Sequence[Annotation]) -> list[QueryPhoto]:
@@ -122,21 +134,85 @@ def _animal(annotation: Annotation) -> object:
     return annotation.individual or annotation.box
 
 
-def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, size: int) -> tuple[Query, str | None]:
-    """Embed the photos of one animal.
+def grouped(
+    photos: Sequence[QueryPhoto], *, by: GroupBy = "photo", policy: Policy = "separate"
+) -> list[list[QueryPhoto]]:
+    """Put photos of one animal together, a group a query, in the order of their first photos.
+
+    - ``photo``: every animal of every photo by itself.
+    - ``animal``: all photos show one animal, as the user says.
+    - ``encounter``: photos that the catalogue has in one encounter and under one name. Those without a name are one
+      animal unless a photo or the names say that the encounter has several; then, as for photos that the catalogue does
+      not know, each stands by itself. Two animals of one photo are never put together.
+
+    Where the policy separates the sides, each viewpoint makes a group of its own, and so do the photos without one,
+    which may show either side.
 
     Args:
-        photos: At least one.
-        species: What it is compared inside.
-        model: The network.
-        size: Side of its chips in pixels.
-
-    Returns:
-        The query, and a line about what was taken from the catalogue (or ``None``).
+        photos: As :func:`find_photos` found them.
+        by: What belongs together.
+        policy: The species' viewpoint policy.
 
     Raises:
-        InputError: the photos show different sides of the animal, or one of them shows several animals.
+        UnknownName: ``by`` is none of these.
+        InputError: one animal was asked for, and a photo shows several.
     """
+    UnknownName.require("way to group photos", [by], get_args(GroupBy))
+    if by == "photo":
+        return [[photo] for photo in photos]
+    animals = _as_one_animal(photos) if by == "animal" else _by_encounter(photos)
+    if separates_sides(policy):
+        animals = [side for animal in animals for side in _by_viewpoint(animal)]
+    return animals
+
+
+def _as_one_animal(photos: Sequence[QueryPhoto]) -> list[list[QueryPhoto]]:
+    """Whichever query a photo comes to be in, it finds none of the others nor what is near to them."""
+    _refuse_several_animals(photos)
+    contents = frozenset(photo.content_hash for photo in photos)
+    encounters = frozenset().union(*(photo.own_encounters for photo in photos))
+    animal = [replace(photo, own_encounters=encounters, same_animal=contents) for photo in photos]
+    return [animal] if animal else []
+
+
+def _by_encounter(photos: Sequence[QueryPhoto]) -> list[list[QueryPhoto]]:
+    in_photo: dict[tuple[str, str], set[object]] = {}  # (encounter, photo) -> the animals it shows
+    names: dict[str, set[str]] = {}
+    for photo in photos:
+        if photo.known_as is not None:
+            encounter = photo.known_as.encounter
+            in_photo.setdefault((encounter, photo.content_hash), set()).add(_animal(photo.known_as))
+            if photo.known_as.individual is not None:
+                names.setdefault(encounter, set()).add(photo.known_as.individual)
+    several = {encounter for (encounter, _), animals in in_photo.items() if len(animals) > 1}
+    several |= {encounter for encounter, found in names.items() if len(found) > 1}
+    groups: dict[object, list[QueryPhoto]] = {}
+    for place, photo in enumerate(photos):
+        known = photo.known_as
+        if known is None:
+            groups[place] = [replace(photo, apart="Its encounter is not known, so it is asked by itself.")]
+        elif known.individual is None and known.encounter in several:
+            groups[place] = [replace(photo, apart="Its encounter shows several animals, so it is asked by itself.")]
+        else:
+            groups.setdefault((known.encounter, known.individual), []).append(photo)
+    return list(groups.values())
+
+
+def _by_viewpoint(photos: Sequence[QueryPhoto]) -> list[list[QueryPhoto]]:
+    groups: dict[str | None, list[QueryPhoto]] = {}
+    for photo in photos:
+        groups.setdefault(photo.viewpoint, []).append(photo)
+    if len(groups) == 1:
+        return list(groups.values())
+    why = f"The photos of this animal are seen from {_listed(groups)}, and each viewpoint is a query of its own."
+    return [[replace(photo, apart=why) for photo in group] for group in groups.values()]
+
+
+def _listed(viewpoints: Iterable[str | None]) -> str:
+    return ", ".join(viewpoint or "a viewpoint that is not known" for viewpoint in viewpoints)
+
+
+def _refuse_several_animals(photos: Sequence[QueryPhoto]) -> None:
     animals: dict[str, set[object]] = {}
     for photo in photos:
         if photo.known_as is not None:
@@ -147,11 +223,35 @@ def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, s
             f"--same-animal was given {', '.join(crowded)}, where the catalogue has several animals; match it by "
             "itself, or say which animal with --box"
         )
-    viewpoints = {photo.viewpoint for photo in photos if photo.viewpoint is not None}
-    if len(viewpoints) > 1:
+
+
+def make_query(
+    photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, size: int, *, policy: Policy = "separate"
+) -> tuple[Query, str | None]:
+    """Embed the photos of one animal.
+
+    Args:
+        photos: At least one: a group of :func:`grouped`.
+        species: What it is compared inside.
+        model: The network.
+        size: Side of its chips in pixels.
+        policy: The species' viewpoint policy.
+
+    Returns:
+        The query, whose vectors, places and ``known_as`` are in the order of the photos, and a line about what was
+        taken from the catalogue and how the photos were grouped (or ``None``). Where the photos differ in viewpoint and
+        the policy does not mind, the query has none.
+
+    Raises:
+        InputError: the photos show different sides of the animal where these are apart, or one of them shows several
+            animals.
+    """
+    _refuse_several_animals(photos)
+    viewpoints = list(dict.fromkeys(photo.viewpoint for photo in photos))
+    if len(viewpoints) > 1 and separates_sides(policy):
         raise InputError(
-            f"--same-animal was given photos from {', '.join(sorted(viewpoints))}; one query shows one side: match "
-            "each side by itself, or give all of them one --viewpoint"
+            f"one query shows one side, and its photos are seen from {_listed(viewpoints)}: match each side by itself, "
+            "or give all of them one --viewpoint"
         )
     chips = np.stack(
         [cut_chip(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, size) for photo in photos]
@@ -160,26 +260,30 @@ def make_query(photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, s
     query = Query(
         image=", ".join(str(photo.path) for photo in photos),
         species=species,
-        viewpoint=next(iter(viewpoints), None),
+        viewpoint=viewpoints[0] if len(viewpoints) == 1 else None,
         places=tuple((photo.box, photo.theta_rad) for photo in photos),
         vectors=model.embed_chips(chips),
-        own_photos=frozenset(photo.content_hash for photo in photos),
+        own_photos=frozenset().union(*({photo.content_hash} | photo.same_animal for photo in photos)),
         own_annotations=frozenset(annotation.annotation_id for annotation in known),
         own_encounters=frozenset().union(*(photo.own_encounters for photo in photos)),
+        known_as=tuple(photo.known_as for photo in photos),
     )
-    return query, _note(known)
+    return query, _note(photos)
 
 
-def _note(known: Sequence[Annotation]) -> str | None:
-    if not known:
-        return None
-    names = sorted({annotation.individual or "not identified" for annotation in known})
+def _note(photos: Sequence[QueryPhoto]) -> str | None:
+    sentences = list(dict.fromkeys(photo.apart for photo in photos if photo.apart is not None))
+    known = [photo.known_as for photo in photos if photo.known_as is not None]
+    if known:
+        names = sorted({annotation.individual or "not identified" for annotation in known})
+        sentences.append(
+            f"In the catalogue as {', '.join(names)}: box, rotation and viewpoint, where not given, were taken from "
+            "there, and it is not compared with itself."
+        )
     proposed = sorted({field for annotation in known for field in annotation.proposed})
-    doubt = f" What it says of {' and '.join(proposed)} is a proposal that nobody has accepted." if proposed else ""
-    return (
-        f"In the catalogue as {', '.join(names)}: box, rotation and viewpoint, where not given, were taken from there, "
-        f"and it was not compared with itself nor with its own encounter.{doubt}"
-    )
+    if proposed:
+        sentences.append(f"What it says of {' and '.join(proposed)} is a proposal that nobody has accepted.")
+    return " ".join(sentences) or None
 
 
 def previews(photos: Sequence[QueryPhoto]) -> tuple[bytes, ...]:
@@ -188,11 +292,6 @@ def previews(photos: Sequence[QueryPhoto]) -> tuple[bytes, ...]:
         cut_preview(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, PREVIEW_PIXELS)
         for photo in photos
     )
-
-
-def grouped(photos: Sequence[QueryPhoto], *, same_animal: bool) -> list[list[QueryPhoto]]:
-    """One group a query: every photo by itself, or all together."""
-    return [list(photos)] if same_animal else [[photo] for photo in photos]
 
 
 def all_of_one_species(names: Mapping[str, object], species: str | None) -> str:

@@ -6,10 +6,11 @@ from resight.project.asked import EmbedReport, ModelMethods
 from resight.project.attributed import AttributeMethods
 from resight.project.catalogued import Exported
 from resight.project.experimented import ExperimentMethods
+from resight.project.matched import MatchMethods
 from resight.project.raw import RawPhotoMethods
 
 __all__ = ["EmbedReport", "Exported", "Project"]
 
 
-class Project(ExperimentMethods, RawPhotoMethods, AttributeMethods, ModelMethods):
+class Project(ExperimentMethods, RawPhotoMethods, AttributeMethods, ModelMethods, MatchMethods):
     """One project folder. Make one with :func:`resight.init`, open one with :func:`resight.open`."""

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from resight.artefacts import write_json
 from resight.catalogue import store
-from resight.catalogue.comparisons import Comparison, record
-from resight.catalogue.policy import ViewpointTable, describe, is_allowed
 from resight.catalogue.store import StoredSplit
 from resight.errors import InputError, UnknownName
-from resight.progress import track
-from resight.project.folder import ProjectFolder, refuse_picture
-from resight.settings import CANONICAL_VIEWPOINTS
-from resight.types import Annotation, Box
+from resight.project.calibrated import CalibrationMethods
+from resight.project.folder import refuse_picture
+from resight.types import Annotation
 
 if TYPE_CHECKING:
     from resight.evaluation import Evaluation, TrainedOn
-    from resight.matching.candidates import Match
     from resight.models.library import FoundModel
 
 
@@ -39,7 +35,7 @@ class EmbedReport:
     failures: Mapping[str, str]
 
 
-class ModelMethods(ProjectFolder):
+class ModelMethods(CalibrationMethods):
     """Methods that use a model."""
 
     def embed(
@@ -83,6 +79,7 @@ class ModelMethods(ProjectFolder):
         species: Sequence[str] | None = None,
         per_query: str | Path | None = None,
         against: str | None = None,
+        rerank: str = "none",
     ) -> Evaluation:
         """Score a model on the test side of a split, one-vs-all per species; the report is kept as JSON.
 
@@ -92,6 +89,8 @@ class ModelMethods(ProjectFolder):
             species: Only these; no report is kept then.
             per_query: A CSV to write every query's candidates to.
             against: An older model to compare with, query by query.
+            rerank: ``local`` puts each query's shortlist in the order of local evidence and cosine together; no report
+                is kept then, nor may another model stand beside it.
 
         Raises:
             UnknownName: a split, model or species that is not there.
@@ -101,6 +100,9 @@ class ModelMethods(ProjectFolder):
         from resight.evaluation import evaluate
 
         refuse_picture(per_query)
+        self._require_rerank(rerank)
+        if against is not None and rerank != "none":
+            raise InputError("--against compares embeddings; leave --rerank out with it")
         with self.database.reading() as connection:
             frozen = store.load_split(connection, split)
             annotations = store.list_annotations(connection, self.settings)
@@ -128,9 +130,10 @@ class ModelMethods(ProjectFolder):
             trained_on=self._trained_on(found, frozen),
             against=compared,
             against_trained_on=None if old is None else self._trained_on(old, frozen),
+            rerank=self._reranked(rerank, test, frozen),
         )
         result = replace(result, weights_hash=network.weights_hash)
-        if species is None:  # a part does not take the place of the whole
+        if species is None and rerank == "none":  # a part does not take the place of the whole
             versus = "" if old is None else f"-against-{old.name}"
             write_json(self.reports_folder / f"evaluate-{found.name}{versus}-{split}.json", result.as_json())
         return result
@@ -144,95 +147,6 @@ class ModelMethods(ProjectFolder):
             named = {run["split"] for run in history if run.get("split") in there} - {split.name}
             others = {name: store.load_split(connection, name) for name in sorted(named)}
         return what_was_trained_on(split, history, others)
-
-    def match(
-        self,
-        images: Sequence[str | Path],
-        *,
-        species: str | None = None,
-        viewpoint: str | None = None,
-        box: Box | None = None,
-        model: str | None = None,
-        k: int = 20,
-        same_animal: bool = False,
-        html: str | Path | None = None,
-    ) -> list[Match]:
-        """Find candidates for new photos, or for photos of the catalogue.
-
-        Raises:
-            InputError: a photo that cannot be used, no species where there are several, an unknown viewpoint.
-        """
-        from resight.matching import queries, sheet
-        from resight.matching.candidates import find_candidates
-
-        refuse_picture(html)
-        said = viewpoint
-        viewpoint = ViewpointTable(self.settings.viewpoint_aliases).canonical(said)
-        if said is not None and viewpoint is None:
-            raise InputError(f"--viewpoint {said!r}: expected one of {', '.join(CANONICAL_VIEWPOINTS)}")
-        if not images:
-            raise InputError("no photo was given; name at least one")
-        if box is not None and len(images) > 1:
-            raise InputError(f"--box is of one photo, and {len(images)} were given; match each with its own box")
-        with self.database.reading() as connection:
-            policy_of = store.policies(connection, self.settings)
-        name = queries.all_of_one_species(policy_of, species)
-        UnknownName.require("species", [name], policy_of)
-        absent = [str(image) for image in images if not Path(image).exists()]
-        if absent:  # said before the gallery is embedded, which may take long
-            raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")
-        gallery = self._annotations([name])
-        found = self._find_model(model)
-        network = self._runtime(found)
-        outcome, _ = self._embed(gallery, found.name, network)
-        gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
-        photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, viewpoint, box), gallery)
-        for photo in photos:
-            if not is_allowed(policy_of[name], photo.viewpoint):
-                raise InputError(
-                    f"{photo.path}: seen from {photo.viewpoint or 'a viewpoint that is not known'}, and the policy of "
-                    f"{name} in resight.toml is {describe(policy_of[name])}; give another --viewpoint or change it"
-                )
-        groups = queries.grouped(photos, same_animal=same_animal)
-        row_of = outcome.embeddings.row_of()
-        answers, entries, compared = [], [], []
-        for group in track(groups, "match", len(groups)):
-            query, note = queries.make_query(group, name, network, network.config.image_size)
-            answer = find_candidates(query, gallery, outcome.embeddings, row_of, policy_of[name], k=k, note=note)
-            answers.append(answer)
-            compared += [
-                Comparison(name, found.name, answer.compared, answer.of) for name in sorted(query.own_annotations)
-            ]
-            if html is not None:
-                entries.append(sheet.SheetEntry(answer, queries.previews(group)))
-        if compared:
-            with self.database.writing(raises_revision=False) as (connection, _):
-                record(connection, compared)
-        if html is not None:
-            self._write_sheet(Path(html), entries, gallery, found.name)
-        return answers
-
-    def _write_sheet(self, target: Path, entries: Sequence[Any], gallery: Sequence[Annotation], model: str) -> None:
-        from resight.catalogue.photos import PhotoReader
-        from resight.errors import ImageError
-        from resight.images import cut_preview
-        from resight.matching import sheet
-
-        by_id = {annotation.annotation_id: annotation for annotation in gallery}
-        reader = PhotoReader(self.settings.image_roots)
-
-        def preview(annotation_id: str) -> bytes | None:
-            annotation = by_id[annotation_id]
-            try:
-                photo = reader.read(annotation)
-                return cut_preview(
-                    photo.content, photo.name, annotation.box, annotation.theta_rad, sheet.PREVIEW_PIXELS
-                )
-            except ImageError:
-                return None
-
-        dates = {annotation.annotation_id: annotation.taken_at or "" for annotation in gallery}
-        sheet.write_sheet(target, entries, preview, model=model, project=self.folder.name, details=dates)
 
 
 def moved_on(split: StoredSplit, annotations: Sequence[Annotation]) -> list[str]:

@@ -56,13 +56,27 @@ class RawPhotoMethods(CatalogueMethods):
 
     def add_box(self, image: str, box: Box, *, species: str | None = None) -> str:
         """Draw a box by hand; gives the annotation's id. See :func:`resight.catalogue.boxing.add_box`."""
-        with self.database.writing() as (connection, _):
-            return boxing.add_box(connection, self.settings, image, box, species)
+        return self.edit_boxes([(image, box)], (), species=species)[0]
 
     def remove_box(self, annotation_id: str) -> None:
         """Take back a box that a person drew or a detector found, while nothing depends on it."""
+        self.edit_boxes((), [annotation_id])
+
+    def edit_boxes(
+        self, drawn: Sequence[tuple[str, Box]], removed: Sequence[str], *, species: str | None = None
+    ) -> list[str]:
+        """Draw boxes by hand and take others back, all of it or nothing; gives the ids of those that were drawn.
+
+        Args:
+            drawn: Photo and box, as for :meth:`add_box`.
+            removed: Ids, as for :meth:`remove_box`.
+            species: Of the animals in the drawn boxes.
+        """
         with self.database.writing() as (connection, _):
-            boxing.remove_box(connection, annotation_id)
+            added = [boxing.add_box(connection, self.settings, photo, box, species) for photo, box in drawn]
+            for annotation_id in removed:
+                boxing.remove_box(connection, annotation_id)
+            return added
 
     def measure(self, *, species: Sequence[str] | None = None, anew: bool = False) -> QualityReport:
         """Measure the quality of annotations; see :func:`resight.quality.measure_catalogue`."""

@@ -1,0 +1,114 @@
+"""The command that makes scores into probabilities: calibrate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resight.cli.catalogue_commands import Json, open_project
+from resight.cli.model_commands import Model, Rerank, SpeciesList, names
+from resight.cli.output import emit, say, table
+from resight.errors import InputError
+
+if TYPE_CHECKING:
+    from resight.calibrating import Costs
+    from resight.project.calibrated import Calibrated
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command("calibrate")(calibrate)
+
+
+def calibrate(
+    context: typer.Context,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose test side is learned from.")],
+    model: Model = None,
+    rerank: Rerank = "none",
+    species: SpeciesList = None,
+    costs: Annotated[
+        str,
+        typer.Option(
+            "--costs",
+            metavar="MISSED:FALSE",
+            help="Cost of a known animal called new against that of a wrong name, for where to call one new.",
+        ),
+    ] = "1:1",
+    json: Json = False,
+) -> None:
+    """Make scores into probabilities that an animal is the same, or new, and say how true these are."""
+    done = open_project(context).calibrate(
+        split=split, model=model, rerank=rerank, species=names(species), costs=_costs(costs)
+    )
+    emit(_document(done), as_json=json, show=lambda: _show(done))
+
+
+def _costs(text: str) -> Costs:
+    from resight.calibrating import Costs
+
+    missed, colon, false = text.partition(":")
+    try:
+        found = Costs(float(missed), float(false))
+    except ValueError:
+        found = Costs(0, 0)
+    if not colon or not (0 < found.missed < float("inf") and 0 < found.false < float("inf")):
+        raise InputError(f"--costs {text!r}: expected two numbers above 0, MISSED:FALSE, such as 1:5")
+    return found
+
+
+def _document(done: Calibrated) -> dict[str, object]:
+    from resight.calibration.evidence import Group
+    from resight.calibration.fusion import NotEnough
+
+    made = done.judged.calibration
+    species = []
+    for name, support in sorted(made.fusion.support.items()):
+        lacking = made.fusion.lacks(Group(name))
+        species.append(
+            {
+                "species": name,
+                "confirmed_pairs": support.confirmed,
+                "individuals": support.individuals,
+                "queries": support.queries,
+                "note": lacking.reason if isinstance(lacking, NotEnough) else None,
+                "reliability": made.reliability.get(name, {}),
+                "new_animals": made.open_figures.get(name),
+                "new_animals_by_best_cosine": done.judged.peer_figures.get(name),
+                "operating_point": made.operating_points.get(name),
+                "share_of_new": made.shares.get(name),
+            }
+        )
+    return {"model": done.model, "rerank": done.rerank, "path": done.path, "species": species}
+
+
+def _show(done: Calibrated) -> None:
+    from resight.calibration.evidence import Group
+    from resight.calibration.reliability import ALL, FIRST, UNCLEAR
+
+    made = done.judged.calibration
+    rows: list[tuple[object, ...]] = []
+    for name, support in sorted(made.fusion.support.items()):
+        views = made.reliability.get(name, {})
+        new, peer = made.open_figures.get(name), done.judged.peer_figures.get(name)
+        errors = [_percent(views[view].ece) if view in views else None for view in (ALL, FIRST, UNCLEAR)]
+        aurocs = [None if one is None else _percent(one.auroc) for one in (new, peer)]
+        rows.append((name, support.confirmed, support.individuals, *errors, *aurocs))
+    columns = ("species", "confirmed pairs", "individuals", "calibration error", "at rank 1", "where unclear",
+               "new or known, AUROC", "by best cosine")  # fmt: skip
+    table(columns, rows, title=f"model {done.model}, held-out identities, percent", spare=("where unclear",))
+    for name in sorted(made.fusion.support):
+        lacking = made.fusion.lacks(Group(name))
+        if lacking is not None:
+            say(f"{lacking.reason}; there is no probability for it")
+        point, share = made.operating_points.get(name), made.shares.get(name)
+        if point is not None and share is not None:
+            say(
+                f"{name}: call an animal new from P(new) {point.threshold:.2f} on ({share.how}: {share.share:.0%} new "
+                f"animals expected; {point.missed:.0%} of known ones missed, {point.false_new:.0%} of new ones named)"
+            )
+    say(f"wrote {done.path}")
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100.0 * share

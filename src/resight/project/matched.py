@@ -1,0 +1,206 @@
+"""What a project answers for a photo: match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resight.catalogue import store
+from resight.catalogue.comparisons import Comparison, record
+from resight.catalogue.policy import ViewpointTable, describe, is_allowed
+from resight.errors import InputError, UnknownName
+from resight.progress import track
+from resight.project.calibrated import CalibrationMethods
+from resight.project.folder import refuse_picture
+from resight.settings import CANONICAL_VIEWPOINTS, Policy
+from resight.types import Annotation, Box
+
+if TYPE_CHECKING:
+    from resight.matching.candidates import Match, Query, Scored
+    from resight.matching.local.comparer import LocalComparer
+    from resight.matching.local.evidence import Evidence
+    from resight.matching.queries import QueryPhoto
+
+
+class MatchMethods(CalibrationMethods):
+    """The method that finds candidates."""
+
+    def match(
+        self,
+        images: Sequence[str | Path],
+        *,
+        species: str | None = None,
+        viewpoint: str | None = None,
+        box: Box | None = None,
+        model: str | None = None,
+        k: int = 20,
+        same_animal: bool = False,
+        by_encounter: bool = False,
+        rerank: str = "none",
+        include: Sequence[str] = (),
+        share_of_new: float | None = None,
+        html: str | Path | None = None,
+    ) -> list[Match]:
+        """Find candidates for new photos, or for photos of the catalogue.
+
+        Args:
+            images: The photos.
+            species: What they are compared inside; needed where the catalogue holds several.
+            viewpoint: From where the animals are seen.
+            box: The animal in the one photo.
+            model: Its name; ``None``: the default model.
+            k: How many annotations to return.
+            same_animal: All photos show one animal.
+            by_encounter: Photos that the catalogue has in one encounter and under one name are one query.
+            rerank: ``local`` compares keypoints with the nearest, and orders them by all the evidence.
+            include: Reasons for which annotations are left out, and are not: see
+                :data:`resight.matching.candidates.INCLUDABLE`.
+            share_of_new: The share of new animals among the queries that is expected; ``None``: as the catalogue
+                suggests.
+            html: A page to write with query and candidates.
+
+        Raises:
+            InputError: a photo that cannot be used, no species where there are several, an unknown viewpoint.
+            ArtefactMismatch: a calibration that was made from something else.
+        """
+        from resight.calibration.evidence import Group
+        from resight.embedding import passport_for
+        from resight.matching import queries, sheet
+        from resight.matching.answering import answer
+        from resight.matching.candidates import as_match, candidate_set, parse_include, shortlist
+
+        refuse_picture(html)
+        self._require_rerank(rerank)
+        parse_include(include)
+        if share_of_new is not None and not 0 < share_of_new < 1:
+            raise InputError(f"share of new animals {share_of_new:g}: expected a number above 0 and below 1")
+        if k < 1:
+            raise InputError(f"-k {k}: expected at least 1 candidate")
+        seen = self._viewpoint(viewpoint)
+        if not images:
+            raise InputError("no photo was given; name at least one")
+        if box is not None and len(images) > 1:
+            raise InputError(f"--box is of one photo, and {len(images)} were given; match each with its own box")
+        if same_animal and by_encounter:
+            raise InputError("--same-animal and --by-encounter both say which photos belong together; give one of them")
+        with self.database.reading() as connection:
+            policy_of = store.policies(connection, self.settings)
+        name = queries.all_of_one_species(policy_of, species)
+        UnknownName.require("species", [name], policy_of)
+        policy = policy_of[name]
+        absent = [str(image) for image in images if not Path(image).exists()]
+        if absent:  # said before the gallery is embedded, which may take long
+            raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")
+        comparer = self._comparers([name])[name] if rerank == "local" else None
+        gallery = self._annotations([name])
+        found = self._find_model(model)
+        network = self._runtime(found)
+        calibration = self._calibration(found.name, rerank, passport_for(network))
+        outcome, _ = self._embed(gallery, found.name, network)
+        gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
+        photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, seen, box), gallery)
+        self._require_allowed(photos, name, policy)
+        groups = queries.grouped(
+            photos, by="animal" if same_animal else "encounter" if by_encounter else "photo", policy=policy
+        )
+        row_of = outcome.embeddings.row_of()
+        width = self._shortlist(rerank)
+        answers, entries, compared = [], [], []
+        for group in track(groups, "match", len(groups)):
+            query, note = queries.make_query(group, name, network, network.config.image_size, policy=policy)
+            among = candidate_set(query, gallery, policy, row_of, include)
+            scored = shortlist(query, among, outcome.embeddings, row_of, max(k, width))
+            matched: dict[str, Evidence | None] = {}
+            if comparer is not None:
+                scored, matched = self._with_local(query, group, scored, comparer, width)
+            judged = answer(
+                scored, among, Group(name, query.viewpoint), calibration, shortlist=width, share_of_new=share_of_new
+            )
+            match = as_match(
+                query,
+                among,
+                judged.scored[:k],
+                model=found.name,
+                note=note,
+                p_new=judged.p_new,
+                p_new_ci95=judged.p_new_ci95,
+                p_new_note=judged.note,
+                reranked=judged.reranked,
+            )
+            answers.append(match)
+            compared += [Comparison(key, found.name, match.compared, match.of) for key in sorted(query.own_annotations)]
+            if html is not None:
+                entries.append(sheet.SheetEntry(match, queries.previews(group)))
+        if compared:
+            with self.database.writing(raises_revision=False) as (connection, _):
+                record(connection, compared)
+        if html is not None:
+            self._write_sheet(Path(html), entries, gallery, found.name)
+        return answers
+
+    def _viewpoint(self, said: str | None) -> str | None:
+        seen = ViewpointTable(self.settings.viewpoint_aliases).canonical(said)
+        if said is not None and seen is None:
+            raise InputError(f"--viewpoint {said!r}: expected one of {', '.join(CANONICAL_VIEWPOINTS)}")
+        return seen
+
+    def _require_allowed(self, photos: Sequence[QueryPhoto], species: str, policy: Policy) -> None:
+        for photo in photos:
+            if not is_allowed(policy, photo.viewpoint):
+                raise InputError(
+                    f"{photo.path}: seen from {photo.viewpoint or 'a viewpoint that is not known'}, and the policy of "
+                    f"{species} in resight.toml is {describe(policy)}; give another --viewpoint or change it"
+                )
+
+    def _with_local(
+        self, query: Query, photos: Sequence[QueryPhoto], scored: Sequence[Scored], comparer: LocalComparer, width: int
+    ) -> tuple[list[Scored], dict[str, Evidence | None]]:
+        """The first ``width`` candidates with their local evidence, and the matched points of each."""
+        from dataclasses import replace
+
+        from resight.images import read_file
+        from resight.matching.answering import best_pairs
+
+        first = list(scored[:width])
+        if not first:
+            return list(scored), {}
+        animals = [one.annotation for one in first]
+        known = [one for one in query.known_as if one is not None]
+        with self.database.reading() as connection:
+            outlines = store.outlines(connection, [a.annotation_id for a in (*animals, *known)])
+        features = comparer.features([*animals, *known], outlines)
+        ids = [one.annotation_id for one in animals]
+        by_photo = []
+        for photo in photos:
+            if photo.known_as is not None and photo.known_as.annotation_id in features.keys:
+                mine = features.load(photo.known_as.annotation_id)
+            else:
+                content = read_file(photo.path)
+                mine = comparer.features_of_photo(content, str(photo.path), photo.box, photo.theta_rad)
+            by_photo.append(comparer.compare(mine, ids, features))
+        best = best_pairs(by_photo)
+        told = [replace(one, evidence=summary) for one, (summary, _) in zip(first, best, strict=True)]
+        return [*told, *scored[width:]], {key: pair for key, (_, pair) in zip(ids, best, strict=True)}
+
+    def _write_sheet(self, target: Path, entries: Sequence[Any], gallery: Sequence[Annotation], model: str) -> None:
+        from resight.catalogue.photos import PhotoReader
+        from resight.errors import ImageError
+        from resight.images import cut_preview
+        from resight.matching import sheet
+
+        by_id = {annotation.annotation_id: annotation for annotation in gallery}
+        reader = PhotoReader(self.settings.image_roots)
+
+        def preview(annotation_id: str) -> bytes | None:
+            annotation = by_id[annotation_id]
+            try:
+                photo = reader.read(annotation)
+                return cut_preview(
+                    photo.content, photo.name, annotation.box, annotation.theta_rad, sheet.PREVIEW_PIXELS
+                )
+            except ImageError:
+                return None
+
+        dates = {annotation.annotation_id: annotation.taken_at or "" for annotation in gallery}
+        sheet.write_sheet(target, entries, preview, model=model, project=self.folder.name, details=dates)
