@@ -74,7 +74,7 @@ def test_candidates_are_the_held_places_row_by_row():
     assert found.features.names == ("cosine", "local_inliers")
     np.testing.assert_array_equal(found.features.values, [[0.5, 3], [0.25, np.nan], [0.75, 0]])
     assert (found.query.tolist(), found.name.tolist()) == ([50, 50, 60], [1, -1, 2])
-    np.testing.assert_allclose(found.features.column("local_inliers"), [np.log(4), np.nan, 0])
+    np.testing.assert_allclose(found.features.column("local_inliers"), [3, np.nan, 0])
     assert np.isnan(found.features.column("local_sum")).all()
 
 

@@ -157,6 +157,9 @@ def test_a_known_video_is_not_read_again_whatever_its_name_and_interval(place: P
     place.add_settings("clocks", '"." = { showed = "1970-01-02T00:00:00", was = "2024-05-01T10:00:00" }')
     place.take()
     assert [row["taken_at"] for row in place.images()] == [f"2024-05-01T10:00:0{n}" for n in range(3)]
+    assert kinds(place.take(species="nyala")) == {"updated": 3}
+    assert {row["species"] for row in place.images()} == {"nyala"}
+    assert kinds(place.take(species="nyala")) == kinds(place.take()) == {"unchanged": 3}
 
 
 def test_a_copy_of_a_video_adds_nothing_on_the_same_card_or_another(place: Place, tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ def test_a_photo_that_cannot_be_read_and_a_name_that_is_not_known_are_said(tmp_p
     assert "There was nothing to compare with." not in page.text
     _, page = page_of(tmp_path, SheetEntry(match(candidates=(), individuals=(), compared=0), (QUERY,)))
     assert "There was nothing to compare with." in page.text
+    said = match(candidates=(), individuals=(), compared=0, p_new_note="There was nothing to compare with.")
+    _, page = page_of(tmp_path, SheetEntry(said, (QUERY,)))
+    assert page.text.count("There was nothing to compare with.") == 1
 
 
 def test_several_queries_are_one_page(tmp_path: Path) -> None:
@@ -254,7 +257,8 @@ def test_probabilities_are_shown_with_their_intervals(tmp_path: Path) -> None:
     _, page = page_of(tmp_path, SheetEntry(calibrated, (QUERY,)))
     for words in (
         "Probably known: P(new) 12 % (5–25).", "Ayo 93 % (85–97) Bo 20 % Cleo 0.700",
-        "93 % (85–97) cosine 0.900 1. Ayo", "20 % cosine 0.800 2. Bo", "0.700 3. Cleo", "A percentage is P(same)", "not of their cosines",
+        "93 % (85–97) cosine 0.900 1. Ayo", "20 % cosine 0.800 2. Bo", "0.700 3. Cleo", "A percentage is P(same)",
+        "not of their cosines",
     ):  # fmt: skip
         assert words in page.text, words
     assert "not probabilities" not in page.text

@@ -24,9 +24,9 @@ FEATURES = ("cosine", *LOCAL_FEATURES)
 """The evidence of a pair, which speaks the more for one animal the higher it is.
 
 - ``cosine`` of the two embeddings, as it is.
-- ``local_sum``, the sum of the confidences of the local matches; ``local_count``, their number; ``local_inliers``, how
-  many of them a geometric model explains. Each enters as log(1 + x), since ten matches instead of none tell more than
-  a hundred and ten instead of a hundred.
+- ``local_sum``, the sum of the squared confidences of the local matches, so that one sure match outweighs several
+  doubtful ones; ``local_count``, how many of them are sure; ``local_inliers``, the sum again over those that one map
+  explains. They enter as they are: logarithms level out the pairs that decide (``docs/results/matching.md``).
 """
 
 
@@ -86,7 +86,7 @@ class PairFeatures:
         if name not in self.names:
             return np.full(len(self), np.nan)
         values: Doubles = self.values[:, self.names.index(name)]
-        return np.log1p(values) if name in LOCAL_FEATURES else values
+        return values
 
 
 @dataclass(frozen=True)

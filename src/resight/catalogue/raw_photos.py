@@ -302,8 +302,9 @@ def _import_video(job: _Job, path: str, tally: Tally) -> None:
     job.videos.add(video_hash)
     if known:
         tally.known_videos += 1
-        _count_frames(job, known, path, "unchanged", tally)
-        tally.timed += _time_frames(job, known, path)
+        is_named = job.target.species not in (None, *(row["species"] for row in known))
+        _count_frames(job, known, path, "updated" if is_named else "unchanged", tally)
+        tally.timed += _renew_frames(job, known, path)
         return
     if job.options.dry_run:
         tally.unseen_videos += 1
@@ -363,20 +364,22 @@ def _known_frames(job: _Job, video_hash: str) -> list[Row]:
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _time_frames(job: _Job, frames: Iterable[Row], video: str) -> int:
-    """Set the times of known frames anew, after clocks were changed; gives how many have another one now."""
-    changed = []
+def _renew_frames(job: _Job, frames: Iterable[Row], video: str) -> int:
+    """Set times and species of known frames as they are said now; gives how many have another time."""
+    changed, timed = [], 0
     for row in frames:
         now = taken_at(row["camera_time"], clock_of(row["camera"], video, job.target.clocks))
-        if now != row["taken_at"]:
-            changed.append({"image": row["id"], "time": now})
-    if changed and not job.options.dry_run:
-        c = schema.images.c
-        with job.database.writing() as (connection, _):
-            connection.execute(
-                update(schema.images).where(c.id == bindparam("image")).values(taken_at=bindparam("time")), changed
-            )
-    return 0 if job.options.dry_run else len(changed)
+        species = job.target.species or row["species"]
+        timed += now != row["taken_at"]
+        if (now, species) != (row["taken_at"], row["species"]):
+            changed.append({"image": row["id"], "time": now, "named": species})
+    if job.options.dry_run or not changed:
+        return 0
+    c = schema.images.c
+    values = {"taken_at": bindparam("time"), "species": bindparam("named")}
+    with job.database.writing() as (connection, _):
+        connection.execute(update(schema.images).where(c.id == bindparam("image")).values(values), changed)
+    return timed
 
 
 def _name_of(folder: Path) -> str:

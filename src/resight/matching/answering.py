@@ -14,6 +14,7 @@ from resight.calibration.fusion import NotEnough, Same
 from resight.calibration.open_set import New
 from resight.calibration.stored import Calibration
 from resight.matching.candidates import CandidateSet, LocalSummary, Scored
+from resight.matching.local.pairs import numbers_of
 
 if TYPE_CHECKING:
     from resight.matching.local.evidence import Evidence
@@ -49,12 +50,13 @@ def best_pairs(by_photo: Sequence[Sequence[Evidence | None]]) -> list[tuple[Loca
     """
     found = []
     for pairs in zip(*by_photo, strict=True):
-        sums = [0.0 if one is None else one.confidence for one in pairs]
-        photo = int(np.argmax(sums))
+        numbers = [(0.0, 0.0, 0.0) if one is None else numbers_of(one) for one in pairs]
+        photo = max(range(len(pairs)), key=lambda row: numbers[row][0])
         best = pairs[photo]
-        count = 0 if best is None else best.count
-        inliers = 0 if best is None else best.inlier_count
-        found.append((LocalSummary(sums[photo], count, inliers, photo), best))
+        summary = LocalSummary(0.0, 0, 0, photo, numbers[photo])
+        if best is not None:
+            summary = LocalSummary(best.confidence, best.count, best.inlier_count, photo, numbers[photo])
+        found.append((summary, best))
     return found
 
 
@@ -108,7 +110,7 @@ def _p_same(first: Sequence[Scored], group: Group, calibration: Calibration) -> 
     cosine = np.array([[one.cosine for one in first]])
     local: dict[str, NDArray[np.float64]] | None = None
     if all(one.evidence is not None for one in first):
-        numbers = [(e.sum, float(e.count), float(e.inliers or 0)) for one in first if (e := one.evidence) is not None]
+        numbers = [e.numbers for one in first if (e := one.evidence) is not None]
         local = {name: np.array([[row[place] for row in numbers]]) for place, name in enumerate(LOCAL_FEATURES)}
     names = np.array([_codes(first)], np.int64)
     return calibration.fusion.p_same(candidates_of(cosine, names, np.ones_like(names, np.bool_), local), group)
@@ -146,8 +148,8 @@ def _with_p_new(
 
 
 def _by_local_sum(first: Sequence[Scored]) -> list[int]:
-    """Rows by falling sum of local confidences; of equals, and without local evidence, as they stand."""
-    return sorted(range(len(first)), key=lambda row: -(0.0 if (e := first[row].evidence) is None else e.sum))
+    """Rows by falling sum of squared local confidences; of equals, and without local evidence, as they stand."""
+    return sorted(range(len(first)), key=lambda row: -(0.0 if (e := first[row].evidence) is None else e.numbers[0]))
 
 
 def _codes(first: Sequence[Scored]) -> list[int]:

@@ -106,12 +106,14 @@ class LocalSummary:
         count: How many points match.
         inliers: How many of them agree with one map; ``None`` where that was not asked for.
         photo: Which of the query's photos it is of: the best pair stands for a query of several.
+        numbers: What a calibration takes of it (:data:`resight.calibration.evidence.LOCAL_FEATURES`).
     """
 
     sum: float
     count: int
     inliers: int | None = None
     photo: int = 0
+    numbers: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,22 @@ from resight.matching.local.geometry import GeometrySpec
 from resight.matching.local.store import FeatureSet
 from resight.memory import freed_memory_kept
 
-PAIRS_VERSION = 1  # raise it whenever the same features would give other numbers
+SURE = 0.6  # confidence from which a match counts as sure
+PAIRS_VERSION = 2  # raise it whenever the same features would give other numbers
 _BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 Numbers = NDArray[np.float64]
 
 
 def numbers_of(evidence: Evidence) -> tuple[float, float, float]:
-    """The evidence of one pair in the order of ``LOCAL_FEATURES``: sum of confidences, matches, inliers."""
-    return evidence.confidence, float(evidence.count), float(evidence.inlier_count or 0)
+    """The evidence of one pair in the order of ``LOCAL_FEATURES``.
+
+    The sum of squared confidences of its matches, how many are at least ``SURE``, and the sum over the inliers.
+    """
+    confidences = evidence.matches.confidences.astype(np.float64)
+    agreeing = confidences if evidence.inliers is None else confidences[evidence.inliers]
+    sure = float(np.count_nonzero(confidences >= SURE))
+    return float((confidences**2).sum()), sure, float((agreeing**2).sum())
 
 
 class PairStore:
