@@ -151,6 +151,9 @@ def test_the_page_fits_a_phone(tmp_path: Path) -> None:
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
     assert {"charset": "utf-8"} in page.all("meta")
     assert "@media (max-width: 44rem)" in text
+    assert len(page.classed("grid")) == 1
+    _, page = page_of(tmp_path, SheetEntry(match(), (QUERY,), {"c1": PairPicture(LINES)}))
+    assert len(page.classed("grid pairs")) == 1  # two pictures want twice the width
 
 
 def test_names_are_text_and_never_markup(tmp_path: Path) -> None:

@@ -79,6 +79,11 @@ class _Shown:
     reasons: tuple[str, ...]
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether something is drawn over some candidate."""
+        return any(card.pair is not None for card in self.cards)
+
+    @property
     def calibrated(self) -> bool:
         """Whether some candidate has a probability."""
         return any(card.candidate.p_same is not None for card in self.cards)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from resight.catalogue import store
 from resight.catalogue.comparisons import Comparison, record
@@ -17,10 +20,14 @@ from resight.settings import CANONICAL_VIEWPOINTS, Policy
 from resight.types import Annotation, Box
 
 if TYPE_CHECKING:
+    from resight.embedding import EmbeddingSet
     from resight.matching.candidates import Match, Query, Scored
     from resight.matching.local.comparer import LocalComparer
-    from resight.matching.local.evidence import Evidence
+    from resight.matching.pictures import PairLines, PairPicture
     from resight.matching.queries import QueryPhoto
+    from resight.models.library import FoundModel
+
+HEATED = 5  # candidates of a sheet that show where the network looked; each takes a pass forth and back
 
 
 class MatchMethods(CalibrationMethods):
@@ -69,6 +76,7 @@ class MatchMethods(CalibrationMethods):
         from resight.matching import queries, sheet
         from resight.matching.answering import answer
         from resight.matching.candidates import as_match, candidate_set, parse_include, shortlist
+        from resight.matching.words import with_reasons
 
         refuse_picture(html)
         self._require_rerank(rerank)
@@ -111,16 +119,18 @@ class MatchMethods(CalibrationMethods):
             query, note = queries.make_query(group, name, network, network.config.image_size, policy=policy)
             among = candidate_set(query, gallery, policy, row_of, include)
             scored = shortlist(query, among, outcome.embeddings, row_of, max(k, width))
-            matched: dict[str, Evidence | None] = {}
+            lines: dict[str, PairLines] = {}
             if comparer is not None:
-                scored, matched = self._with_local(query, group, scored, comparer, width)
+                scored, lines = self._with_local(query, group, scored, comparer, width)
             judged = answer(
                 scored, among, Group(name, query.viewpoint), calibration, shortlist=width, share_of_new=share_of_new
             )
+            doubtful = any(one is not None and "viewpoint" in one.proposed for one in query.known_as)
+            close = with_reasons(judged.scored[:width], query.viewpoint, query_proposed=doubtful)
             match = as_match(
                 query,
                 among,
-                judged.scored[:k],
+                [*close, *judged.scored[width:]][:k],
                 model=found.name,
                 note=note,
                 p_new=judged.p_new,
@@ -131,7 +141,8 @@ class MatchMethods(CalibrationMethods):
             answers.append(match)
             compared += [Comparison(key, found.name, match.compared, match.of) for key in sorted(query.own_annotations)]
             if html is not None:
-                entries.append(sheet.SheetEntry(match, queries.previews(group)))
+                pairs = self._pictures(found, group, match, outcome.embeddings, lines)
+                entries.append(sheet.SheetEntry(match, queries.previews(group), pairs))
         if compared:
             with self.database.writing(raises_revision=False) as (connection, _):
                 record(connection, compared)
@@ -155,12 +166,11 @@ class MatchMethods(CalibrationMethods):
 
     def _with_local(
         self, query: Query, photos: Sequence[QueryPhoto], scored: Sequence[Scored], comparer: LocalComparer, width: int
-    ) -> tuple[list[Scored], dict[str, Evidence | None]]:
+    ) -> tuple[list[Scored], dict[str, PairLines]]:
         """The first ``width`` candidates with their local evidence, and the matched points of each."""
-        from dataclasses import replace
-
         from resight.images import read_file
         from resight.matching.answering import best_pairs
+        from resight.matching.pictures import pair_lines
 
         first = list(scored[:width])
         if not first:
@@ -171,7 +181,7 @@ class MatchMethods(CalibrationMethods):
             outlines = store.outlines(connection, [a.annotation_id for a in (*animals, *known)])
         features = comparer.features([*animals, *known], outlines)
         ids = [one.annotation_id for one in animals]
-        by_photo = []
+        by_photo, sizes = [], []
         for photo in photos:
             if photo.known_as is not None and photo.known_as.annotation_id in features.keys:
                 mine = features.load(photo.known_as.annotation_id)
@@ -179,9 +189,51 @@ class MatchMethods(CalibrationMethods):
                 content = read_file(photo.path)
                 mine = comparer.features_of_photo(content, str(photo.path), photo.box, photo.theta_rad)
             by_photo.append(comparer.compare(mine, ids, features))
+            sizes.append(mine.size)
         best = best_pairs(by_photo)
         told = [replace(one, evidence=summary) for one, (summary, _) in zip(first, best, strict=True)]
-        return [*told, *scored[width:]], {key: pair for key, (_, pair) in zip(ids, best, strict=True)}
+        lines = {
+            key: pair_lines(evidence, sizes[summary.photo], features.load(key).size)
+            for key, (summary, evidence) in zip(ids, best, strict=True)
+            if evidence is not None
+        }
+        return [*told, *scored[width:]], lines
+
+    def _pictures(
+        self,
+        found: FoundModel,
+        photos: Sequence[QueryPhoto],
+        match: Match,
+        embeddings: EmbeddingSet,
+        lines: Mapping[str, PairLines],
+    ) -> dict[str, PairPicture]:
+        """What the sheet draws over the query and its candidates: matched points, and where the network looked."""
+        from resight.images import cut_chip, read_file
+        from resight.matching.heat import looked_at
+        from resight.matching.pictures import PairPicture, heat_overlay
+
+        drawn = {
+            c.annotation_id: PairPicture(
+                lines.get(c.annotation_id), photo=0 if c.evidence is None else c.evidence.photo
+            )
+            for c in match.candidates
+        }
+        first = [c.annotation_id for c in match.candidates[:HEATED]]
+        embedder = found.load()
+        if not first or embedder.config.pooling == "backbone":
+            return drawn
+        size = embedder.config.image_size
+        chips = self._chips([a for a in self._annotations([match.species]) if a.annotation_id in first], size)
+        photo = photos[0]
+        own = cut_chip(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, size)
+        mine = embedder.embed_chips(own[None])
+        row_of = embeddings.row_of()
+        heats = looked_at(embedder, own, np.asarray(embeddings.vectors[[row_of[key] for key in first]]))
+        for key, heat in zip(first, heats, strict=True):
+            if key in chips.keys and drawn[key].photo == 0:
+                theirs = looked_at(embedder, chips.load([key])[0], mine)[0]
+                drawn[key] = replace(drawn[key], query_heat=heat_overlay(heat), candidate_heat=heat_overlay(theirs))
+        return drawn
 
     def _write_sheet(self, target: Path, entries: Sequence[Any], gallery: Sequence[Annotation], model: str) -> None:
         from resight.catalogue.photos import PhotoReader
