@@ -70,7 +70,7 @@ class Way:
     def spec(self) -> ExtractorSpec:
         """How its keypoints are taken."""
         longest_px, points = round(LONGEST_PX * self.enlarged), max(self.points, KEPT_POINTS)
-        return ExtractorSpec(self.extractor, points, longest_px=longest_px, most_enlarged=self.enlarged)
+        return ExtractorSpec(self.extractor, points, longest_px=longest_px, most_enlarged=max(1.0, self.enlarged))
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ def test_stats(resight: Resight, tmp_path: Path) -> None:
     found = resight("stats", "--json").document
     assert found["totals"] == {
         "species": 2, "sources": 1, "images": 3, "annotations": 3, "individuals": 1, "identities": 2, "encounters": 3,
+        "unnamed": 0,
     }  # fmt: skip
     lion, zebra = found["species"]
     assert {name: zebra[name] for name in (

@@ -45,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, population: Population) ->
     ("words", "named"),
     [
         (("evaluate", "--split", "s", "--model", "bogus"), "bogus"),
-        (("evaluate", "--split", "s", "--rerank", "local"), "local"),
+        (("evaluate", "--split", "s", "--rerank", "global"), "global"),
         (("embed", "--runtime", "onxx"), "onxx"),
         (("export-model", "bogus", "--format", "onnx"), "bogus"),
         (("export-model", "r", "--format", "coreml"), "coreml"),

@@ -259,9 +259,9 @@ def take_species(connection: Connection, settings: Settings, source_id: int) -> 
             species = merges.species_name(row.name, row.species)
             changed.append({"annotation": row.id, "now": species, "shows": part_of(species)})
     if changed:
-        values = {"species": bindparam("now"), "source_species": bindparam("now"), "part": bindparam("shows")}
-        table = schema.annotation_table
-        connection.execute(update(table).where(a.id == bindparam("annotation")).values(values), changed)
+        statement = update(schema.annotation_table).where(a.id == bindparam("annotation"))
+        now, shows = bindparam("now"), bindparam("shows")
+        connection.execute(statement.values(species=now, source_species=now, part=shows), changed)
     return len(changed)
 
 

@@ -375,10 +375,9 @@ def _renew_frames(job: _Job, frames: Iterable[Row], video: str) -> int:
             changed.append({"image": row["id"], "time": now, "named": species})
     if job.options.dry_run or not changed:
         return 0
-    c = schema.images.c
-    values = {"taken_at": bindparam("time"), "species": bindparam("named")}
+    statement = update(schema.images).where(schema.images.c.id == bindparam("image"))
     with job.database.writing() as (connection, _):
-        connection.execute(update(schema.images).where(c.id == bindparam("image")).values(values), changed)
+        connection.execute(statement.values(taken_at=bindparam("time"), species=bindparam("named")), changed)
     return timed
 
 

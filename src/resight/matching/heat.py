@@ -43,7 +43,8 @@ def looked_at(embedder: Embedder, chip: NDArray[np.uint8], others: NDArray[np.fl
     """
     adding = np.maximum(shares_of_cosine(embedder, chip, others), 0)
     most = adding.max(axis=(1, 2), keepdims=True)
-    return np.divide(adding, most, out=np.zeros_like(adding), where=most > 0)
+    heat: NDArray[np.float32] = np.divide(adding, most, out=np.zeros_like(adding), where=most > 0)
+    return heat
 
 
 def shares_of_cosine(
