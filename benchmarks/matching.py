@@ -1,7 +1,7 @@
 """Matching beyond cosine: local evidence, fusion, calibration and unknown animals, measured on the test side of splits.
 
     python benchmarks/matching.py evidence PROJECT STORE --split S --model M [--species nyala] [--depth 50]
-           [--points 256] [--box] [--extractor aliked-n16] [--queries N] [--part 0/2]
+           [--points 256] [--box] [--extractor aliked-n16] [--enlarged 1] [--queries N] [--part 0/2]
     python benchmarks/matching.py symmetry PROJECT STORE --split S --model M [--points 256] [--count 300]
 
 ``evidence`` compares every test annotation with the first ``--depth`` of its shortlist, as matching makes it, and keeps
@@ -48,12 +48,14 @@ ROWS_A_SHARD = 20  # annotations compared between two writes
 
 Pair = tuple[str, str]
 Doubles = NDArray[np.float64]
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Way:
-    """How local evidence is computed; a chip is ``enlarged`` by at most that factor, and to 640 px times that."""
+    """How local evidence is computed.
+
+    The longer side of an evidence chip is at most 640 px times ``enlarged``; no photo is enlarged by more than that.
+    """
 
     extractor: ExtractorName
     points: int
@@ -184,11 +186,11 @@ def compute(project: ProjectFolder, folder: Path, side: Side, way: Way, pairs: S
           flush=True)  # fmt: skip
     if not mine:
         return
+    both = sorted({key for pair in pairs for key in pair})
     with project.database.reading() as connection:
-        outlines = catalogue.outlines(connection, needed) if way.outline else {}
+        outlines = catalogue.outlines(connection, both) if way.outline else {}
     started = time.process_time()
     # Each process makes a part of the features, and waits for none: what is there when it is needed is not made again.
-    both = sorted({key for pair in pairs for key in pair})
     extractor = load_extractor(way.spec)
     for some in (both[place::parts], needed):
         chosen = [side.annotations[key] for key in some]
@@ -204,10 +206,8 @@ def compute(project: ProjectFolder, folder: Path, side: Side, way: Way, pairs: S
     started, done = time.process_time(), 0
     rows: list[tuple[str, str, Found]] = []
     for number, a in enumerate(mine, start=1):
-        if a not in features.keys:
-            continue
-        others = [b for b in by_query[a] if b in features.keys]
-        for b, one in zip(others, matcher.compare(load(a), others, load), strict=True):
+        others = [b for b in by_query[a] if a in features.keys and b in features.keys]
+        for b, one in zip(others, matcher.compare(load(a), others, load) if others else (), strict=True):
             assert one is not None
             assert one.inliers is not None
             rows.append((a, b, Found(one.matches.confidences, one.inliers)))
@@ -344,14 +344,14 @@ def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, run, depth in (("evidence", run_evidence, 50), ("symmetry", run_symmetry, 50)):
+    for name, run in (("evidence", run_evidence), ("symmetry", run_symmetry)):
         command = commands.add_parser(name)
         command.add_argument("project", type=Path)
         command.add_argument("store", type=Path)
         command.add_argument("--split", required=True)
         command.add_argument("--model", required=True)
         command.add_argument("--species", default="nyala")
-        command.add_argument("--depth", type=int, default=depth)
+        command.add_argument("--depth", type=int, default=50)
         command.add_argument("--points", type=int, default=256)
         command.add_argument("--box", action="store_true", help="keypoints of the whole box, even with an outline")
         command.add_argument("--extractor", default="aliked-n16")

@@ -295,7 +295,7 @@ def open_rows(studied: Studied, figures: Mapping[str, OpenFigures]) -> list[Row]
 
 
 def best_local(lists: Shortlists, local_sum: Doubles, k: int) -> tuple[Doubles, NDArray[np.bool_]]:
-    """(draws × n,) the best sum of confidences of what is kept in each draw, and whether it is the query's animal."""
+    """(draws × n,) the best local evidence of what is kept in each draw, and whether it is the query's animal."""
     best, right = [], []
     for out in simulate_unknown(lists.individual, draws=UNKNOWN_DRAWS, seed=0):
         keep = lists.held & ~out[lists.neighbours]

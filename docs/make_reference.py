@@ -24,6 +24,7 @@ BUILT = (
     "tune",
     "embed",
     "evaluate",
+    "calibrate",
     "match",
     "export",
     "models",

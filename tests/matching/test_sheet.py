@@ -359,6 +359,14 @@ def test_a_pair_needs_both_pictures(tmp_path: Path) -> None:
     assert len(page.all("use")) == 1
 
 
+def test_cards_are_alike_side_by_side_or_not(tmp_path: Path) -> None:
+    for first, used in ((PairPicture(LINES), 3), (PairPicture(), 0)):
+        pairs = {"c1": first, "c2": PairPicture(), "c3": PairPicture()}
+        _, page = page_of(tmp_path, SheetEntry(match(), (QUERY,), pairs))
+        assert len(page.all("use")) == used
+        assert len(page.all("img")) == 3 - used
+
+
 def test_each_query_has_its_own_photo_in_the_page_once(tmp_path: Path) -> None:
     second = encoded(noise(3), "JPEG")
     pairs = {name: PairPicture(LINES) for name in ("c1", "c2", "c3")}

@@ -260,8 +260,8 @@ def take_species(connection: Connection, settings: Settings, source_id: int) -> 
             changed.append({"annotation": row.id, "now": species, "shows": part_of(species)})
     if changed:
         statement = update(schema.annotation_table).where(a.id == bindparam("annotation"))
-        now, shows = bindparam("now"), bindparam("shows")
-        connection.execute(statement.values(species=now, source_species=now, part=shows), changed)
+        statement = statement.values(species=bindparam("now"), source_species=bindparam("now"), part=bindparam("shows"))
+        connection.execute(statement, changed)
     return len(changed)
 
 

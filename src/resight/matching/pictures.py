@@ -77,6 +77,11 @@ class PairPicture:
     candidate_heat: bytes | None = None
     photo: int = 0
 
+    @property
+    def draws(self) -> bool:
+        """Whether there is anything to be drawn."""
+        return any(one is not None for one in (self.lines, self.query_heat, self.candidate_heat))
+
 
 @dataclass(frozen=True)
 class Frame:

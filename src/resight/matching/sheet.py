@@ -148,10 +148,12 @@ def _show(number: int, entry: SheetEntry, preview_of: Callable[[str], bytes | No
     if len(candidates) > 1:
         first = candidates[0].reasons
         shared = tuple(text for text in first if all(text in candidate.reasons for candidate in candidates))
+    # Side by side all of them or none, so that the cards are alike.
+    pairs = entry.pairs if any(pair.draws for pair in entry.pairs.values()) else {}
     cards = []
     for candidate in candidates:
         jpeg = preview_of(candidate.annotation_id)
-        pair = entry.pairs.get(candidate.annotation_id)
+        pair = pairs.get(candidate.annotation_id)
         drawn = _pair(pair, photos, jpeg, candidate) if pair is not None and jpeg is not None else None
         own = tuple(text for text in candidate.reasons if text not in shared)
         cards.append(_Card(candidate, None if jpeg is None else _data_url(jpeg, "jpeg"), drawn, own))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resight.matching.local.comparer import LocalComparer
     from resight.matching.pictures import PairLines, PairPicture
     from resight.matching.queries import QueryPhoto
-    from resight.models.library import FoundModel
+    from resight.models.embedder import Embedder
 
 HEATED = 5  # candidates of a sheet that show where the network looked; each takes a pass forth and back
 
@@ -115,6 +115,8 @@ class MatchMethods(CalibrationMethods):
         row_of = outcome.embeddings.row_of()
         width = self._shortlist(rerank)
         answers, entries, compared = [], [], []
+        embedder = None if html is None else found.load()
+        by_id = {annotation.annotation_id: annotation for annotation in gallery}
         for group in track(groups, "match", len(groups)):
             query, note = queries.make_query(group, name, network, network.config.image_size, policy=policy)
             among = candidate_set(query, gallery, policy, row_of, include)
@@ -140,8 +142,8 @@ class MatchMethods(CalibrationMethods):
             )
             answers.append(match)
             compared += [Comparison(key, found.name, match.compared, match.of) for key in sorted(query.own_annotations)]
-            if html is not None:
-                pairs = self._pictures(found, group, match, outcome.embeddings, lines)
+            if embedder is not None:
+                pairs = self._pictures(embedder, group, match, outcome.embeddings, by_id, lines)
                 entries.append(sheet.SheetEntry(match, queries.previews(group), pairs))
         if compared:
             with self.database.writing(raises_revision=False) as (connection, _):
@@ -201,10 +203,11 @@ class MatchMethods(CalibrationMethods):
 
     def _pictures(
         self,
-        found: FoundModel,
+        embedder: Embedder,
         photos: Sequence[QueryPhoto],
         match: Match,
         embeddings: EmbeddingSet,
+        by_id: Mapping[str, Annotation],
         lines: Mapping[str, PairLines],
     ) -> dict[str, PairPicture]:
         """What the sheet draws over the query and its candidates: matched points, and where the network looked."""
@@ -219,11 +222,10 @@ class MatchMethods(CalibrationMethods):
             for c in match.candidates
         }
         first = [c.annotation_id for c in match.candidates[:HEATED]]
-        embedder = found.load()
         if not first or embedder.config.pooling == "backbone":
             return drawn
         size = embedder.config.image_size
-        chips = self._chips([a for a in self._annotations([match.species]) if a.annotation_id in first], size)
+        chips = self._chips([by_id[key] for key in first], size)
         photo = photos[0]
         own = cut_chip(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, size)
         mine = embedder.embed_chips(own[None])
