@@ -416,7 +416,7 @@ def _load(picture: Image.Image, name: str, *, shrink_to: float) -> int:
                 reduction = 1 if drafted is None else round(width / drafted[1][2])
             picture.load()
     except BROKEN_FILE as error:
-        raise ImageUnreadable(f"{name}: cannot be decoded ({error})") from None
+        raise ImageUnreadable(f"{name}: cannot be decoded ({_one_line(error)})") from None
     return reduction
 
 
@@ -426,6 +426,10 @@ def _orientation(picture: Image.Image, exif: Image.Exif) -> int:
         return 1
     orientation = stated(exif, ExifTags.Base.Orientation)
     return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
@@ -440,7 +444,7 @@ def _upright(picture: Image.Image, orientation: int, name: str) -> Image.Image:
         with quiet:
             return _as_rgb(picture)
     except BROKEN_FILE as error:
-        raise ImageUnreadable(f"{name}: its colours cannot be read ({error})") from None
+        raise ImageUnreadable(f"{name}: its colours cannot be read ({_one_line(error)})") from None
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -431,3 +432,18 @@ def test_a_dataset_without_any_name_is_told(project: Project, tmp_path: Path) ->
     notes = do_import(project, herd(tmp_path / "herd", rows)).notes
     assert any("no row names an individual" in note for note in notes)
     assert any("columns not used: Tier-ID" in note for note in notes)
+
+
+def test_photos_of_a_detector_s_file_are_put_into_encounters_by_the_rule(project: Project, tmp_path: Path) -> None:
+    images = []
+    for name, minute in (("a.jpg", 0), ("b.jpg", 30), ("c.jpg", 300)):
+        exif = Image.Exif()
+        exif[ExifTags.Base.DateTime] = f"2024:05:01 {10 + minute // 60:02}:{minute % 60:02}:00"
+        draw_photo(tmp_path / name, exif=exif)
+        images.append({"file": name, "detections": [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.5, 0.5]}]})
+    document = {"info": {"detector": "md"}, "detection_categories": {"1": "animal"}, "images": images}
+    (tmp_path / "md.json").write_text(json.dumps(document))
+    report = do_import(project, tmp_path / "md.json", species="lion")
+    assert (report.added, report.encounters_unknown) == (3, 0)
+    encounter = {a.file_name: a.encounter for a in annotations(project)}
+    assert encounter["a.jpg"] == encounter["b.jpg"] != encounter["c.jpg"]

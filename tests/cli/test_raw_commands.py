@@ -217,3 +217,13 @@ def test_an_attribute_that_cannot_be_gives_one_line(
     resight("import", str(card), "--species", "lion")
     resight("detect", "--detector", "whole-image")
     assert complaint in resight("attributes", *words, expect=2)
+
+
+def test_a_match_says_how_many_animals_have_no_species(resight: Command, card: Path, tmp_path: Path) -> None:
+    resight("import", str(card))
+    resight("detect", "--detector", "whole-image")
+    pointing(tmp_path / "known" / "0.png", "left", 0)
+    (tmp_path / "known" / "labels.csv").write_text("path,individual,species\n0.png,z,zebra\n")
+    resight("import", str(tmp_path / "known" / "labels.csv"))
+    answer = resight("match", str(tmp_path / "known" / "0.png"), "--species", "zebra", "--json")["queries"][0]
+    assert "3 annotations of the catalogue have no species yet" in answer["note"]

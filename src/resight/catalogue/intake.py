@@ -20,6 +20,7 @@ from resight.catalogue import schema, sources, store
 from resight.catalogue.adopting import adopt
 from resight.catalogue.checking import CheckedImage, check_images
 from resight.catalogue.database import Database
+from resight.catalogue.encounters import assign_encounters
 from resight.catalogue.importing import Applied, Change, apply_import, source_key, unmapped_viewpoints
 from resight.catalogue.policy import describe
 from resight.catalogue.sources.values import Bad, parse_text
@@ -218,6 +219,9 @@ def _write(
                 actor=actor(),
                 photos=photos,
             )
+            if report.format in UNNAMED_FORMATS:  # such a file knows nothing of encounters
+                row = select(schema.sources.c.id).where(schema.sources.c.name == report.source)
+                assign_encounters(connection, connection.execute(row).scalar_one(), settings.encounter_rule)
             if options.source is None and before not in (None, str(path.resolve())):
                 _refuse_other_dataset(path, report.source, str(before), applied)
             mine = set(applied.annotation_ids)

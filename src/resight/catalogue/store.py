@@ -227,6 +227,14 @@ def _encounter(row: Any, species: str | None) -> tuple[str, bool]:
     return row.key, False
 
 
+def count_unnamed(connection: Connection) -> int:
+    """How many annotations have no species, neither stated nor proposed: they are in no comparison."""
+    a, p = schema.annotation_table.c, schema.proposals.c
+    proposed = select(p.annotation_id).where(p.field == "species")
+    query = select(func.count()).select_from(schema.annotation_table)
+    return int(connection.execute(query.where(a.species.is_(None), a.id.not_in(proposed))).scalar_one())
+
+
 def outlines(connection: Connection, annotation_ids: Iterable[str]) -> dict[str, Any]:
     """The outlines of these annotations, as they came; those without one are left out.
 

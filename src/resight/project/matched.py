@@ -94,6 +94,7 @@ class MatchMethods(CalibrationMethods):
             raise InputError("--same-animal and --by-encounter both say which photos belong together; give one of them")
         with self.database.reading() as connection:
             policy_of = store.policies(connection, self.settings)
+            unnamed = store.count_unnamed(connection)
         name = queries.all_of_one_species(policy_of, species)
         UnknownName.require("species", [name], policy_of)
         policy = policy_of[name]
@@ -119,6 +120,12 @@ class MatchMethods(CalibrationMethods):
         by_id = {annotation.annotation_id: annotation for annotation in gallery}
         for group in track(groups, "match", len(groups)):
             query, note = queries.make_query(group, name, network, network.config.image_size, policy=policy)
+            if unnamed:
+                unsaid = (
+                    f"{unnamed:,} annotations of the catalogue have no species yet, and nothing is compared with them "
+                    "(resight status --list species)."
+                )
+                note = unsaid if note is None else f"{note} {unsaid}"
             among = candidate_set(query, gallery, policy, row_of, include)
             scored = shortlist(query, among, outcome.embeddings, row_of, max(k, width))
             lines: dict[str, PairLines] = {}
