@@ -89,7 +89,7 @@ url = "sqlite:///catalogue.db"  # relative to this file
 [local]
 # extractor = "aliked-n16"      # "aliked-n16rot" for animals seen from above; "disk", "xfeat"
 # points = 256                  # keypoints an animal
-# shortlist = 20                # candidates of the embedding that are compared
+# shortlist = 50                # candidates of the embedding that are compared
 
 # Training recipes of your own: a base (tiny, tuned, paper, … or another of yours) and what differs from it.
 # [recipes.night]
@@ -179,7 +179,7 @@ class LocalRules:
 
     extractor: str = "aliked-n16"
     points: int = 256
-    shortlist: int = 20
+    shortlist: int = 50
 
 
 @dataclass(frozen=True)
