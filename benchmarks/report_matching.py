@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,17 +216,16 @@ def places(scores: Doubles, query: NDArray[np.int64]) -> NDArray[np.int64]:
     return found
 
 
-def pooled_reliability(studies: Sequence[Studied]) -> tuple[list[Row], dict[str, Reliability]]:
-    """Calibration error over the pairs of all these studies together, each study's fits its own."""
-    study = studies[0].study
-    assert study.shortlist is not None
+def pooled_reliability(studies: Sequence[Studied], k: int) -> tuple[list[Row], dict[str, Reliability]]:
+    """Calibration error over all pairs of these studies' shortlists of ``k``, each study's fits its own."""
+    study = replace(studies[0].study, shortlist=k)
     found: dict[str, list[tuple[Doubles, NDArray[np.bool_], NDArray[np.int64]]]] = {}
     for one in studies:
         for name, local in (
             ("fused", {name: one.local[name] for name in LOCAL_FEATURES}),
             ("cosine, calibrated", None),
         ):
-            pairs = pairs_of(one.shortlists, local, shortlist=study.shortlist)
+            pairs = pairs_of(one.shortlists, local, shortlist=k)
             held_out = cross_fit(pairs, folds=FOLDS).held_out(
                 pairs.candidates, pairs.identity, pairs.groups, pairs.group_of
             )
@@ -239,7 +239,7 @@ def pooled_reliability(studies: Sequence[Studied]) -> tuple[list[Row], dict[str,
         p, same, place = (np.concatenate(column) for column in zip(*parts, strict=True))
         for view, figures in reliability_views(p, same, place).items():
             kept[f"{name}: {view}"] = figures
-            rows.append(reliability_row(study, study.pooled, name, view, figures))
+            rows.append(reliability_row(study, f"{study.pooled}, K {k}", name, view, figures))
     return rows, kept
 
 
@@ -456,8 +456,9 @@ def main() -> int:
     for members in groups.values():
         top1 += show(top1_rows(members))
         given += show(feed_rows(members, max(members[0].study.ks)))
-        if members[0].study.shortlist is not None:
-            rows, curves[members[0].study.pooled] = pooled_reliability(members)
+        study = members[0].study
+        for k in dict.fromkeys((study.shortlist, max(study.ks))) if study.shortlist is not None else ():
+            rows, curves[f"{study.pooled}, K {k}"] = pooled_reliability(members, k)
             calibrated += show(rows)
     write_rows(arguments.out / "top1.csv", top1)
     write_rows(arguments.out / "calibration.csv", calibrated)
