@@ -125,6 +125,9 @@ def test_a_calibration_of_a_herd_tells_same_from_other_and_known_from_new() -> N
     assert (figures.auroc or 0) > 0.9
     assert (judged.peer_figures["zebra"].auroc or 0) > 0.9
     assert made.operating_points["zebra"].cost_false == 5
+    by_cosine, by_all = judged.first_right["zebra"]
+    assert by_cosine > 0.9
+    assert by_all > 0.9
     assert made.fusion.lacks(Group("zebra")) is None
 
 

@@ -259,10 +259,13 @@ class Judged:
     Attributes:
         calibration: To be stored.
         peer_figures: Species → how well the best cosine tells new animals from known ones.
+        first_right: Species → share of queries whose first candidate is right, by the cosine and by all the evidence,
+            of fits without the query's identity: whether local evidence helps a species shows here.
     """
 
     calibration: Calibration
     peer_figures: Mapping[str, OpenFigures]
+    first_right: Mapping[str, tuple[float, float]]
 
 
 def calibrate(
@@ -306,7 +309,7 @@ def calibrate(
     calibration = Calibration(
         fusion, open_set, passport, _reliability(pairs, held_out.p, held_out.logit), figures, points, dict(shares)
     )
-    return Judged(calibration, peers)
+    return Judged(calibration, peers, _first_right(pairs, held_out.logit))
 
 
 def fused_scores(
@@ -402,6 +405,19 @@ def _reliability(pairs: Pairs, p: NDArray[np.float64], logit: NDArray[np.float64
             peers = reliability_views(values, pairs.same[mine], cosine_rank[mine])
             views |= {f"{reading}: {view}": figures for view, figures in peers.items()}
         found[name] = views
+    return found
+
+
+def _first_right(pairs: Pairs, logit: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
+    species = np.array([group.species for group in pairs.groups], dtype=object)[pairs.group_of]
+    cosine = pairs.candidates.features.column("cosine")
+    found = {}
+    for name in sorted(set(species)):
+        mine = (species == name) & np.isfinite(logit)
+        query, same = pairs.candidates.query[mine], pairs.same[mine]
+        if mine.any():
+            shares = [float(same[_rank_of(scores[mine], query) == 1].mean()) for scores in (cosine, logit)]
+            found[name] = (shares[0], shares[1])
     return found
 
 

@@ -77,6 +77,8 @@ def _document(done: Calibrated) -> dict[str, object]:
                 "new_animals_by_best_cosine": done.judged.peer_figures.get(name),
                 "operating_point": made.operating_points.get(name),
                 "share_of_new": made.shares.get(name),
+                "first_right_by_cosine": _first(done, name, 0),
+                "first_right": _first(done, name, 1),
             }
         )
     return {"model": done.model, "rerank": done.rerank, "path": done.path, "species": species}
@@ -93,10 +95,14 @@ def _show(done: Calibrated) -> None:
         new, peer = made.open_figures.get(name), done.judged.peer_figures.get(name)
         errors = [_percent(views[view].ece) if view in views else None for view in (ALL, FIRST, UNCLEAR)]
         aurocs = [None if one is None else _percent(one.auroc) for one in (new, peer)]
-        rows.append((name, support.confirmed, support.individuals, *errors, *aurocs))
-    columns = ("species", "confirmed pairs", "individuals", "calibration error", "at rank 1", "where unclear",
-               "new or known, AUROC", "by best cosine")  # fmt: skip
+        right = [_percent(_first(done, name, place)) for place in (0, 1)]
+        rows.append((name, support.confirmed, support.individuals, *right, *errors, *aurocs))
+    columns = ("species", "confirmed pairs", "individuals", "first right by cosine", "by all", "calibration error",
+               "at rank 1", "where unclear", "new or known, AUROC", "by best cosine")  # fmt: skip
     table(columns, rows, title=f"model {done.model}, held-out identities, percent", spare=("where unclear",))
+    for name, (by_cosine, by_all) in sorted(done.judged.first_right.items()):
+        if done.rerank == "local" and by_all <= by_cosine:
+            say(f"{name}: local evidence does not help here; match it with --rerank none")
     for name in sorted(made.fusion.support):
         lacking = made.fusion.lacks(Group(name))
         if lacking is not None:
@@ -108,6 +114,11 @@ def _show(done: Calibrated) -> None:
                 f"animals expected; {point.missed:.0%} of known ones missed, {point.false_new:.0%} of new ones named)"
             )
     say(f"wrote {done.path}")
+
+
+def _first(done: Calibrated, species: str, place: int) -> float | None:
+    shares = done.judged.first_right.get(species)
+    return None if shares is None else shares[place]
 
 
 def _percent(share: float | None) -> float | None:
