@@ -16,8 +16,9 @@ demo: setup
 	rm -rf demo-project
 	$(BIN)/resight demo demo-project
 
+# One process a core, each with one thread: threads of several processes would wait for each other.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
