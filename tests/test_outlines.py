@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ImageFilter
 
-from resight.catalogue import store
+from resight.catalogue import blocks, store
 from resight.errors import InputError
 from resight.outlines import Outline, outline_of_box, read_outline
 from resight.project import Project
@@ -247,7 +247,7 @@ def test_a_broken_or_empty_outline_says_what_is_wrong(segmentation: Any, problem
 
 
 def test_the_outlines_asked_for_are_read_from_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_KEYS_A_QUERY", 2)
+    monkeypatch.setattr(blocks, "KEYS_A_QUERY", 2)
     cells: list[Any] = [[[1, 1, 9, 1, 9, 9]], None, {"size": [40, 60], "counts": "5220003"}, [[0, 0, 5, 5, 0, 5]], None]
     rows = [row(n, segmentation="" if cell is None else json.dumps(cell)) for n, cell in enumerate(cells)]
     project = Project.init(tmp_path / "project")

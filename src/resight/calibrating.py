@@ -30,12 +30,12 @@ from resight.calibration.open_set import (
 )
 from resight.calibration.reliability import Reliability, cosine_readings, reliability_views
 from resight.calibration.stored import Calibration
-from resight.catalogue.policy import animal_of, separates_sides
+from resight.catalogue.policy import animal_of, individual_of, separates_sides, side_of
 from resight.catalogue.store import TEST, StoredSplit
 from resight.embedding import EmbeddingSet
 from resight.errors import InputError
-from resight.ranking import Ranking, rank_one_vs_all
-from resight.settings import SIDES, Policy
+from resight.ranking import Ranking, codes_of, rank_one_vs_all
+from resight.settings import Policy
 from resight.types import Annotation
 
 FOLDS = 5
@@ -125,20 +125,20 @@ def shortlists_of(
             continue
         if species is not None and name not in species:
             continue
-        side = _side_of(split.identity[one.annotation_id]) if separates_sides(policy_of.get(name, "ignore")) else None
+        side = side_of(split.identity[one.annotation_id]) if separates_sides(policy_of.get(name, "ignore")) else None
         members[name, side].append(one)
     codes: dict[tuple[str, str], int] = {}
     groups: dict[Group, int] = {}
     parts: list[tuple[list[str], list[int], list[int], Ranking]] = []
     for (name, side), of_gallery in sorted(members.items(), key=lambda item: (item[0][0], item[0][1] or "")):
         ids = [one.annotation_id for one in of_gallery]
-        animals = [(animal_of(name), _animal_of(split.identity[key])) for key in ids]
+        animals = [(animal_of(name), individual_of(split.identity[key])) for key in ids]
         individual = [codes.setdefault(animal, len(codes)) for animal in animals]
         of_group = [groups.setdefault(Group(name, side or one.viewpoint), len(groups)) for one in of_gallery]
         ranking = rank_one_vs_all(
             np.asarray(embeddings.vectors[[row_of[key] for key in ids]]),
             labels=np.array(individual, np.int64),
-            groups=_codes([split.encounter[key] for key in ids]),
+            groups=codes_of([split.encounter[key] for key in ids]),
             k=depth,
         )
         parts.append((ids, individual, of_group, ranking))
@@ -333,8 +333,8 @@ def fused_scores(
     width = next(iter(local.values())).shape[1]
     near = ranking.neighbours[:, :width]
     held = near >= 0
-    identity = _codes([split.identity[key] for key in ids])
-    individual = _codes([_animal_of(split.identity[key]) for key in ids])
+    identity = codes_of([split.identity[key] for key in ids])
+    individual = codes_of([individual_of(split.identity[key]) for key in ids])
     names = np.where(held, identity[near], -1)
     query = np.nonzero(held)[0]
     pairs = Pairs(
@@ -454,17 +454,3 @@ def _names_in_galleries(shortlists: Shortlists, out: Bools) -> Ints:
 
 def _columns(local: LocalArrays | None, first: slice) -> LocalArrays | None:
     return None if local is None else {name: np.asarray(values)[:, first] for name, values in local.items()}
-
-
-def _side_of(identity: str) -> str | None:
-    _, bar, side = identity.rpartition("|")
-    return side if bar and side in SIDES else None
-
-
-def _animal_of(identity: str) -> str:
-    """An identity without its side."""
-    return identity if _side_of(identity) is None else identity.rpartition("|")[0]
-
-
-def _codes(names: Sequence[str]) -> Ints:
-    return np.unique(np.array(names, dtype=object), return_inverse=True)[1].reshape(len(names)).astype(np.int64)

@@ -393,13 +393,13 @@ def _make(annotations: Iterable[Annotation], roots: Mapping[str, Path], chips_fo
     failures: list[Failure] = []
     for annotation in annotations:
         if annotation.image_status == "quarantined":
-            quarantined.append(_failure(annotation, "unreadable", f"{annotation.file_name}: quarantined"))
+            quarantined.append(quarantined_failure(annotation))
             continue
         if annotation.content_hash is not None:
             try:
                 key = kind.known_key(annotation, annotation.content_hash)
             except ImageError as error:
-                failures.append(_failure(annotation, _reason(error), str(error)))
+                failures.append(failure_of(annotation, error))
                 continue
             is_there = key is not None and _is_whole(chip_path(folder, key), kind.size)
             if key is not None and is_there and not reader.seems_changed(annotation):
@@ -465,7 +465,7 @@ def _cut(annotation: Annotation, reader: PhotoReader, folder: Path, kind: _Kind)
         if missing:
             write_chip(target, cut())
     except ImageError as error:
-        return _failure(annotation, _reason(error), str(error))
+        return failure_of(annotation, error)
     return key, photo, missing
 
 
@@ -484,6 +484,16 @@ def write_chip(target: Path, chip: NDArray[np.uint8]) -> None:
     """Write one chip, whole or not at all."""
     with atomic_path(target, durable=False) as temporary:
         np.save(temporary, chip)
+
+
+def quarantined_failure(annotation: Annotation) -> Failure:
+    """Of an annotation on a quarantined image, which is not tried."""
+    return _failure(annotation, "unreadable", f"{annotation.file_name}: quarantined")
+
+
+def failure_of(annotation: Annotation, error: ImageError) -> Failure:
+    """Why an annotation has no chip, or nothing else that its photo is needed for."""
+    return _failure(annotation, _reason(error), str(error))
 
 
 def _failure(annotation: Annotation, reason: str, message: str) -> Failure:

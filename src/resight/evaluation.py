@@ -26,7 +26,7 @@ from resight.errors import InputError, UnknownName
 from resight.metrics import Macro, Summary, macro_average, rounded, summarise
 from resight.models.config import CONFIG_FILE, read_config
 from resight.models.library import MODEL_FOLDER
-from resight.ranking import Ranking, rank_one_vs_all
+from resight.ranking import Ranking, codes_of, rank_one_vs_all
 
 KEPT_CANDIDATES = 20
 
@@ -317,15 +317,15 @@ def _rank_species(
     ranking = _rank(split, vectors, ids)
     if rerank is not None and ids:
         ranking = rerank(species, ids, ranking)
-    return _SpeciesTest(species, tuple(ids), len(wanted) - len(ids), _codes(identities), seen, ranking)
+    return _SpeciesTest(species, tuple(ids), len(wanted) - len(ids), codes_of(identities), seen, ranking)
 
 
 def _rank(split: StoredSplit, vectors: _Vectors, ids: Sequence[str]) -> Ranking:
     """Rank annotations of one species, each against all the others."""
     return rank_one_vs_all(
         np.asarray(vectors.table.vectors[[vectors.row_of[key] for key in ids]]),
-        labels=_codes([split.identity[key] for key in ids]),
-        groups=_codes([split.encounter[key] for key in ids]),
+        labels=codes_of([split.identity[key] for key in ids]),
+        groups=codes_of([split.encounter[key] for key in ids]),
         k=KEPT_CANDIDATES,
     )
 
@@ -340,7 +340,7 @@ def _pair(
         test.species,
         _rank(split, old, ids),
         ranking,
-        _codes([split.identity[key] for key in ids]),
+        codes_of([split.identity[key] for key in ids]),
         trained_on=np.array([key in trained_on for key in ids], dtype=np.bool_),
         without_both_vectors=len(test.annotation_ids) + test.without_vector - len(ids),
     )
@@ -355,11 +355,6 @@ def _left_out_of(comparison: Comparison) -> list[str]:
     if lacking:
         told.append(f"{lacking} test annotations are left out of the comparison, since a model has no vector of them")
     return told
-
-
-def _codes(names: Sequence[str]) -> NDArray[np.int64]:
-    code_of = {name: code for code, name in enumerate(sorted(set(names)))}
-    return np.array([code_of[name] for name in names], dtype=np.int64)
 
 
 def _write_per_query(target: Path, split: StoredSplit, tests: Sequence[_SpeciesTest]) -> None:

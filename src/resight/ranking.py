@@ -13,6 +13,7 @@ are the gallery itself only half of the tiles are computed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,12 @@ class Ranking:
         possible = self.n_possible > 0
         first[possible] = self.match_ranks[self.match_offsets[:-1][possible]]
         return first
+
+
+def codes_of(names: Sequence[str]) -> Ints:
+    """(n,) int64 codes of names, by their order: equal names have one code."""
+    code_of = {name: code for code, name in enumerate(sorted(set(names)))}
+    return np.array([code_of[name] for name in names], dtype=np.int64)
 
 
 def rank_one_vs_all(

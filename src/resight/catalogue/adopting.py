@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from resight.catalogue import schema
+from resight.catalogue.blocks import by_blocks
 from resight.catalogue.detecting import pair
 from resight.catalogue.importing import BY_HAND, DETECTED, source_key, upsert_source
 from resight.types import Box, Record
-
-_KEYS_A_QUERY = 500  # below every database's limit on the values of one query
 
 
 def adopt(
@@ -73,8 +71,7 @@ def _boxed(connection: Connection, root: str, paths: Sequence[str]) -> Iterator[
         .where(i.root == root, a.c.source_key.startswith(DETECTED) | a.c.source_key.startswith(BY_HAND))
         .order_by(a.c.id)
     )
-    remaining = iter(paths)
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
+    for block in by_blocks(paths):
         of_photo: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
         for row in connection.execute(query.where(i.path.in_(block))).mappings():
             of_photo[row["image_id"]].append(dict(row))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from resight.catalogue import schema
-
-_KEYS_A_QUERY = 500  # below every database's limit on the values of one query
+from resight.catalogue.blocks import by_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,7 @@ def record(connection: Connection, comparisons: Iterable[Comparison]) -> int:
     latest = {(one.annotation_id, one.model): one for one in comparisons}
     row_ids = _row_ids(connection, {annotation_id for annotation_id, _ in latest})
     before: set[tuple[int, str]] = set()
-    remaining = iter(sorted(row_ids.values()))
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
+    for block in by_blocks(sorted(row_ids.values())):
         query = select(table.c.annotation_id, table.c.model).where(table.c.annotation_id.in_(block))
         before.update((row.annotation_id, row.model) for row in connection.execute(query))
     new, changed = [], []
@@ -87,9 +84,8 @@ def compared_with(connection: Connection, model: str | None) -> dict[str, int]:
 
 def _row_ids(connection: Connection, annotation_ids: set[str]) -> dict[str, int]:
     columns = schema.annotation_table.c
-    remaining = iter(sorted(annotation_ids))
     found = {}
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
+    for block in by_blocks(sorted(annotation_ids)):
         query = select(columns.key, columns.id).where(columns.key.in_(block))
         found.update({row.key: row.id for row in connection.execute(query)})
     return found

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from resight.catalogue import schema
+from resight.catalogue.blocks import by_blocks
 from resight.catalogue.policy import ViewpointTable, animal_of, part_of
 from resight.catalogue.proposals import (
     ACCEPT,
@@ -25,7 +26,6 @@ from resight.catalogue.proposals import (
     STATE,
     UNKNOWN,
     ProposalFilter,
-    blocks,
     delete_proposals,
     grade_text,
     now,
@@ -107,7 +107,7 @@ def correct(
     _require_annotations(connection, annotation_ids)
     deciding = _Deciding(connection, revision, actor, CORRECT)
     a, p = schema.annotation_table.c, schema.proposals
-    for block in blocks(sorted(set(annotation_ids))):
+    for block in by_blocks(sorted(set(annotation_ids))):
         query = (
             select(*STATE, p.c.value, p.c.confidence, p.c.model)
             .select_from(schema.annotation_table)
@@ -319,7 +319,7 @@ def _checked(field: str, value: str, settings: Settings) -> str | None:
 def _require_annotations(connection: Connection, annotation_ids: Collection[str] | None) -> None:
     key = schema.annotation_table.c.key
     known: set[str] = set()
-    for block in blocks(annotation_ids or ()):
+    for block in by_blocks(annotation_ids or ()):
         known |= set(connection.execute(select(key).where(key.in_(block))).scalars())
     for name in annotation_ids or ():
         if name not in known:

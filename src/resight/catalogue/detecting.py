@@ -7,9 +7,8 @@ drew is never touched, and nothing goes that somebody has decided about.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -27,6 +26,7 @@ from sqlalchemy import (
 )
 
 from resight.catalogue import schema
+from resight.catalogue.blocks import by_blocks
 from resight.catalogue.importing import BY_HAND, DETECTED, annotation_key
 from resight.catalogue.policy import MergeTable, part_of
 from resight.catalogue.proposals import settled
@@ -38,7 +38,6 @@ SAME_BOX = 0.9
 """The overlap (intersection over union) from which two boxes are of one animal."""
 
 
-_KEYS_A_QUERY = 500  # below every database's limit on the values of one query
 _BOX = ("box_x", "box_y", "box_w", "box_h")
 _DEPENDENTS = (schema.proposals, schema.measures, schema.comparisons)
 
@@ -274,7 +273,7 @@ def what_depends(connection: Connection, rows: Sequence[Row]) -> dict[str, str]:
     """
     reasons: dict[str, str] = {}
     keys = [row["key"] for row in rows]
-    for block in _blocks(keys):
+    for block in by_blocks(keys):
         ledger, members = schema.ledger.c.annotation_key, schema.split_members.c.annotation_key
         split_id, splits = schema.split_members.c.split_id, schema.splits
         decided = connection.execute(select(ledger).where(ledger.in_(block)).distinct()).scalars()
@@ -291,7 +290,7 @@ def what_depends(connection: Connection, rows: Sequence[Row]) -> dict[str, str]:
 
 def remove(connection: Connection, annotation_ids: Sequence[int]) -> None:
     """Delete annotations, by their row ids, with everything that was computed of them."""
-    for block in _blocks(annotation_ids):
+    for block in by_blocks(annotation_ids):
         for table in _DEPENDENTS:
             connection.execute(delete(table).where(table.c.annotation_id.in_(block)))
         connection.execute(delete(schema.annotation_table).where(schema.annotation_table.c.id.in_(block)))
@@ -336,7 +335,7 @@ def insert_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> li
     """
     c = schema.annotation_table.c
     taken: set[tuple[int, str]] = set()
-    for block in _blocks(row["source_key"] for row in rows):
+    for block in by_blocks(row["source_key"] for row in rows):
         found = connection.execute(select(c.source_id, c.source_key).where(c.source_key.in_(block)))
         taken |= {(source_id, source_key) for source_id, source_key in found}
 
@@ -488,7 +487,7 @@ def _is_decided(row: Row) -> bool:
 def _existing(connection: Connection, image_ids: Sequence[int]) -> dict[int, list[Row]]:
     table = schema.annotation_table
     found: dict[int, list[Row]] = defaultdict(list)
-    for block in _blocks(image_ids):
+    for block in by_blocks(image_ids):
         for row in connection.execute(select(table).where(table.c.image_id.in_(block)).order_by(table.c.id)):
             found[row.image_id].append(dict(row._mapping))
     return found
@@ -524,9 +523,3 @@ def _source_id(connection: Connection, source: str) -> int:
     if source not in known:
         raise UnknownName.among("source", source, known)
     return known[source]
-
-
-def _blocks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    remaining = iter(items)
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
-        yield block

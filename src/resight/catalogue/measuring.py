@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from resight.catalogue import schema
-
-_KEYS_A_QUERY = 500  # below every database's limit on the values of one query
+from resight.catalogue.blocks import by_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +121,8 @@ def _known(connection: Connection, annotation_ids: Iterable[str]) -> dict[str, t
     """Annotation → its row id, and whether it has numbers."""
     a, m = schema.annotation_table.c, schema.measures.c
     query = select(a.key, a.id, m.annotation_id).outerjoin(schema.measures, a.id == m.annotation_id)
-    remaining = iter(annotation_ids)
     found = {}
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
+    for block in by_blocks(annotation_ids):
         rows = connection.execute(query.where(a.key.in_(block)))
         found.update({row.key: (row.id, row.annotation_id is not None) for row in rows})
     return found

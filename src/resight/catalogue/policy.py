@@ -112,6 +112,17 @@ def identity_of(individual: str | None, viewpoint: str | None, policy: Policy) -
     return individual
 
 
+def side_of(identity: str) -> str | None:
+    """The side in an identity of :func:`identity_of`; ``None`` where it has none."""
+    _, bar, side = identity.rpartition("|")
+    return side if bar and side in SIDES else None
+
+
+def individual_of(identity: str) -> str:
+    """An identity of :func:`identity_of` without its side."""
+    return identity if side_of(identity) is None else identity.rpartition("|")[0]
+
+
 def animal_of(species: str) -> str:
     """A species string without the part: body and head of one animal are two strings, and the same individuals."""
     return species.partition("+")[0]

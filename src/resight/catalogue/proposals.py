@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
@@ -29,6 +28,7 @@ from sqlalchemy import (
 )
 
 from resight.catalogue import schema
+from resight.catalogue.blocks import by_blocks
 from resight.catalogue.store import NO_PART
 from resight.errors import InputError, UnknownName
 
@@ -37,7 +37,6 @@ ACCEPT, CORRECT, REJECT = "accept", "correct", "reject"
 UNKNOWN = "unknown"
 """What a person corrects a value to that cannot be told from the photo."""
 
-_KEYS_A_QUERY = 500  # below every database's limit on the values of one query
 # What a note of the ledger says was settled, such as "viewpoint left, proposed 0.97 by viewpoint-1a2b3c4d".
 _SAID = re.compile(r"(?:^|; )(species|part|viewpoint|quality) (.+?), (?:proposed|instead of|by hand)")
 
@@ -135,7 +134,7 @@ def replace_proposals(
     before: dict[str, Any] = {}
     rows: dict[str, int] = {}
     a = schema.annotation_table.c
-    for block in blocks(asked):
+    for block in by_blocks(asked):
         query = (
             select(a.id, a.key, table.c.value, table.c.confidence, table.c.model)
             .select_from(schema.annotation_table)
@@ -237,7 +236,7 @@ def open_proposals(connection: Connection, which: ProposalFilter) -> Iterator[An
     if which.annotation_ids is None:
         yield from connection.execute(query)
         return
-    for block in blocks(sorted(which.annotation_ids)):
+    for block in by_blocks(sorted(which.annotation_ids)):
         yield from connection.execute(query.where(_A.key.in_(block)))
 
 
@@ -296,13 +295,6 @@ def delete_proposals(connection: Connection, rows: Sequence[tuple[int, str]]) ->
             delete(schema.proposals).where(c.annotation_id == bindparam("annotation"), c.field == bindparam("of")),
             [{"annotation": annotation, "of": field} for annotation, field in rows],
         )
-
-
-def blocks(keys: Iterable[str]) -> Iterator[list[str]]:
-    """Keys, as many at a time as a query may hold."""
-    remaining = iter(keys)
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
-        yield block
 
 
 def now() -> str:

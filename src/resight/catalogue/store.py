@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 
 from resight.catalogue import schema
+from resight.catalogue.blocks import by_blocks
 from resight.catalogue.photos import FoundImage
 from resight.catalogue.policy import animal_of, default_policy, describe, identity_of, is_allowed, part_of
 from resight.catalogue.quality import Measured, rule_that_catches
@@ -22,8 +22,6 @@ from resight.types import Annotation, Box
 
 TRAIN, TEST, SET_ASIDE = "train", "test", "set_aside"
 NO_PART = "whole"  # as a proposed part: the animal is seen, not a part of it
-
-_KEYS_A_QUERY = 500  # below every database's limit on the values of one query
 
 
 @dataclass(frozen=True)
@@ -242,9 +240,8 @@ def outlines(connection: Connection, annotation_ids: Iterable[str]) -> dict[str,
     is memory for.
     """
     columns = schema.annotation_table.c
-    remaining = iter(annotation_ids)
     found = {}
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
+    for block in by_blocks(annotation_ids):
         query = select(columns.key, columns.outline).where(columns.key.in_(block), columns.outline.is_not(None))
         found.update({row.key: row.outline for row in connection.execute(query)})
     return found
@@ -308,8 +305,7 @@ def _moves(connection: Connection, updates: Sequence[FoundImage]) -> list[dict[s
     if not wanting:
         return []
     taken: set[tuple[str, str]] = set()
-    remaining = iter(sorted({u.moved_to[1] for u in wanting if u.moved_to is not None}))
-    while block := list(islice(remaining, _KEYS_A_QUERY)):
+    for block in by_blocks(sorted({u.moved_to[1] for u in wanting if u.moved_to is not None})):
         rows = connection.execute(select(columns.root, columns.path).where(columns.path.in_(block)))
         taken.update((row.root, row.path) for row in rows)
     moved = []

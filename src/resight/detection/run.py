@@ -6,13 +6,13 @@ What was written is not done again: a run that is stopped goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from resight.catalogue import detecting, store
+from resight.catalogue.blocks import by_blocks
 from resight.catalogue.database import Database
 from resight.catalogue.detecting import Looked, RawPhoto, Written
 from resight.catalogue.intake import species_name
@@ -136,7 +136,7 @@ def detect(
     tally = _Tally(threshold)
     started = time.perf_counter()
     outcomes = parallel_map(lambda photo: _look(photo, ready, reader), covered, label="photos", total=len(covered))
-    for block in _blocks(outcomes):
+    for block in by_blocks(outcomes, BLOCK):
         looked = [one for outcome in block if (one := tally.take(outcome)) is not None]
         tally.written += _write(database, settings, block, looked, detector.name, named, dry_run=dry_run)
     seconds = time.perf_counter() - started
@@ -266,9 +266,3 @@ def _places(places: Mapping[int, tuple[str, str]], roots: Mapping[str, Path]) ->
         image_id: Place(path, f"{full[root]}/{path}" if root in full else None)
         for image_id, (root, path) in places.items()
     }
-
-
-def _blocks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    remaining = iter(items)
-    while block := list(islice(remaining, BLOCK)):
-        yield block

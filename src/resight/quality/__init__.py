@@ -14,8 +14,8 @@ from resight.catalogue import measuring, quality, store
 from resight.catalogue.database import Database
 from resight.catalogue.measuring import Measurement
 from resight.catalogue.photos import FoundImage, PhotoReader
-from resight.chips import Failure
-from resight.errors import ImageChanged, ImageError, ImageMissing, ImageUnreachable, ImageUnreadable
+from resight.chips import Failure, failure_of, quarantined_failure
+from resight.errors import ImageError
 from resight.images import read_facts
 from resight.parallel import parallel_map
 from resight.quality.near_duplicates import near_duplicate_of
@@ -27,12 +27,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 5
 _BLOCK = 1000  # annotations that are stored at once
-_REASONS = {
-    ImageMissing: "missing",
-    ImageChanged: "changed",
-    ImageUnreachable: "unreachable",
-    ImageUnreadable: "unreadable",
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def measure(
     quarantined = []
     for one in annotations:
         if one.image_status == "quarantined":
-            quarantined.append(_failure(one, "unreadable", f"{one.file_name}: quarantined"))
+            quarantined.append(quarantined_failure(one))
         elif one.content_hash is None or known.get(one.annotation_id) != _key(one, one.content_hash):
             of_image[one.image_id].append(one)
     if quarantined:
@@ -158,13 +152,13 @@ def _measure(shown: Sequence[Annotation], reader: PhotoReader) -> MeasuredBlock:
     try:
         photo = reader.read(first)
     except ImageError as error:
-        return MeasuredBlock((), tuple(_failure(one, _reason(error), str(error)) for one in shown), ())
+        return MeasuredBlock((), tuple(failure_of(one, error) for one in shown), ())
     measurements, failures = [], []
     for one in shown:
         try:
             numbers = numbers_of(photo.content, photo.name, one.box, one.theta_rad)
         except ImageError as error:
-            failures.append(_failure(one, _reason(error), str(error)))
+            failures.append(failure_of(one, error))
             continue
         measurements.append(Measurement(one.annotation_id, _key(one, photo.content_hash), numbers))
     touched = first.image_modified_ns != photo.modified_ns  # the same content, written again
@@ -199,11 +193,3 @@ def _tell(failures: Sequence[Failure]) -> None:
         logger.warning("not measured: %s", failure.message)
     if len(failures) > SHOWN_FAILURES:
         logger.warning("and %d more annotations that were not measured", len(failures) - SHOWN_FAILURES)
-
-
-def _failure(annotation: Annotation, reason: str, message: str) -> Failure:
-    return Failure(annotation.annotation_id, annotation.image_id, annotation.file_name, reason, message)
-
-
-def _reason(error: ImageError) -> str:
-    return _REASONS.get(type(error), "box")

@@ -20,15 +20,11 @@ from PIL import Image
 from resight import progress
 from resight.artefacts import Passport, atomic_path
 from resight.catalogue.photos import PhotoReader
-from resight.chips import LEAST_COVERED, SHOWN_FAILURES, Failure
+from resight.chips import LEAST_COVERED, SHOWN_FAILURES, Failure, failure_of, quarantined_failure
 from resight.embedding import ahead
 from resight.errors import (
     ArtefactMismatch,
-    ImageChanged,
     ImageError,
-    ImageMissing,
-    ImageUnreachable,
-    ImageUnreadable,
     InputError,
 )
 from resight.images import share_covered, upright_size
@@ -224,8 +220,7 @@ def make_features(
     to_make: list[Annotation] = []
     for annotation in annotations:
         if annotation.image_status == "quarantined":
-            message = f"{annotation.file_name}: quarantined"
-            tally.failures.append(_failure(annotation, "unreadable", message))
+            tally.failures.append(quarantined_failure(annotation))
         elif not _is_there(annotation, outlines.get(annotation.annotation_id), store, reader, extractor.spec, tally):
             to_make.append(annotation)
     known = len(tally.failures)
@@ -284,7 +279,7 @@ def _read_all(
             if key not in given and not store.holds(key):
                 animal = show(photo.content, photo.name, annotation.box, annotation.theta_rad, outline, spec)
         except ImageError as error:
-            tally.failures.append(_failure(annotation, _reason(error), str(error)))
+            tally.failures.append(failure_of(annotation, error))
             yield "", None
             continue
         given.add(key)
@@ -320,17 +315,3 @@ def _tell(tally: _Tally, failures: Sequence[Failure]) -> None:
         logger.warning("no local features of %s: %s", failure.file_name, failure.message)
     if len(failures) > SHOWN_FAILURES:
         logger.warning("and %d more annotations without local features", len(failures) - SHOWN_FAILURES)
-
-
-def _reason(error: ImageError) -> str:
-    reasons = {
-        ImageMissing: "missing",
-        ImageChanged: "changed",
-        ImageUnreachable: "unreachable",
-        ImageUnreadable: "unreadable",
-    }
-    return reasons.get(type(error), "box")
-
-
-def _failure(annotation: Annotation, reason: str, message: str) -> Failure:
-    return Failure(annotation.annotation_id, annotation.image_id, annotation.file_name, reason, message)
