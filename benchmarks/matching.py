@@ -27,8 +27,8 @@ import torch
 from numpy.typing import NDArray
 
 from resight import embedding
-from resight.calibrating import Shortlists, shortlists_of
 from resight.calibration.evidence import LOCAL_FEATURES
+from resight.calibration.shortlists import Shortlists, shortlists_of
 from resight.catalogue import store as catalogue
 from resight.catalogue.store import StoredSplit
 from resight.matching.local.evidence import ADAPTIVE, Evidence, LocalMatcher

@@ -23,15 +23,7 @@ from numpy.typing import NDArray
 
 from matching import Doubles, KnownPairs, Studied, Study, open_study, way_of
 from resight.artefacts import write_csv, write_text
-from resight.calibrating import (
-    FOLDS,
-    UNKNOWN_DRAWS,
-    Shortlists,
-    calibrate,
-    pairs_of,
-    simulate,
-    suggested_shares,
-)
+from resight.calibrating import FOLDS, UNKNOWN_DRAWS, calibrate, simulate, suggested_shares
 from resight.calibration.evidence import LOCAL_FEATURES
 from resight.calibration.fitting import cross_fit
 from resight.calibration.open_figures import OpenFigures, open_figures
@@ -45,6 +37,7 @@ from resight.calibration.reliability import (
     log_loss,
     reliability_views,
 )
+from resight.calibration.shortlists import Shortlists, pairs_of
 from resight.calibration.stored import passport_of
 from resight.metrics import bootstrap_means, percentile_interval
 from resight.project.folder import ProjectFolder

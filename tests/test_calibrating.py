@@ -8,20 +8,14 @@ import numpy as np
 import pytest
 
 from resight.artefacts import Passport
-from resight.calibrating import (
-    Costs,
-    calibrate,
-    fused_scores,
-    pairs_of,
-    shortlists_of,
-    simulate,
-    suggested_shares,
-)
-from resight.calibration.evidence import LOCAL_FEATURES, Group
+from resight.calibrating import Costs, calibrate, fused_scores, simulate, suggested_shares
+from resight.calibration.evidence import LOCAL_FEATURES, Group, candidates_of
 from resight.calibration.fitting import cross_fit
+from resight.calibration.fusion import LOOKED
+from resight.calibration.shortlists import Shortlists, pairs_of, shortlists_of
+from resight.calibration.stopping import GROUP, Length
 from resight.catalogue.store import StoredSplit
 from resight.embedding import EmbeddingSet
-from resight.errors import InputError
 from resight.ranking import rank_one_vs_all
 from resight.types import Annotation
 
@@ -52,45 +46,12 @@ def herd(animals: int, photos: int, *, noise: float, seed: int = 0) -> tuple[Any
     return split_of(identities), annotations, table
 
 
-def test_sides_are_galleries_of_their_own_and_the_own_encounter_is_left_out() -> None:
-    identities = {"a": "x|left", "b": "x|left", "c": "x|right", "d": "y|left", "e": "x|left"}
-    split = split_of(identities, encounters={"a": "1", "b": "2", "c": "3", "d": "4", "e": "1"})
-    vectors = np.array([[1, 0], [1, 0.1], [1, 0], [0, 1], [1, 0]], np.float16)
-    table = EmbeddingSet("m", tuple("abcde"), tuple("abcde"), vectors)
-    animals = [annotation(key, viewpoint=identities[key].split("|")[1]) for key in identities]
-    found = shortlists_of(split, animals, table, {"zebra": "separate"}, depth=3)
-    assert found.groups == (Group("zebra", "left"), Group("zebra", "right"))
-    near = {
-        key: [found.ids[row] for row in rows if row >= 0] for key, rows in zip(found.ids, found.neighbours, strict=True)
-    }
-    assert near == {"a": ["b", "d"], "b": ["a", "e", "d"], "d": ["b", "a", "e"], "e": ["b", "d"], "c": []}
-    by_key = dict(zip(found.ids, found.individual.tolist(), strict=True))
-    assert by_key["a"] == by_key["c"] != by_key["d"]  # one animal, whatever the side
-    assert dict(zip(found.ids, found.can_match.tolist(), strict=True)) == {
-        "a": True, "b": True, "c": False, "d": False, "e": True,
-    }  # fmt: skip
-    together = shortlists_of(split, animals, table, {"zebra": "ignore"}, depth=1)
-    assert len(set(together.gallery.tolist())) == 1
-
-
-def test_pairs_are_those_of_the_shortlist_with_their_evidence() -> None:
-    split, annotations, table = herd(3, 2, noise=0.1)
-    lists = shortlists_of(split, annotations, table, {"zebra": "separate"}, depth=4)
-    local = {name: np.full(lists.neighbours.shape, place + 1.0) for place, name in enumerate(LOCAL_FEATURES)}
-    pairs = pairs_of(lists, local, shortlist=2)
-    assert len(pairs) == 12 * 2
-    assert pairs.candidates.features.names == ("cosine", *LOCAL_FEATURES)
-    for row in range(len(pairs)):
-        query, found = lists.ids[pairs.candidates.query[row]], lists.ids[pairs.gallery[row]]
-        assert pairs.same[row] == (split.identity[query] == split.identity[found])
-    assert pairs.same.sum() == 12
-
-
-def test_nothing_to_compare_is_said() -> None:
-    split, annotations, _ = herd(2, 1, noise=0.1)
-    empty = EmbeddingSet("m", (), (), np.empty((0, 4), np.float16))
-    with pytest.raises(InputError, match="no test annotation with a vector"):
-        shortlists_of(split, annotations, empty, {"zebra": "separate"}, depth=4)
+def plain_local(lists: Shortlists, *, seed: int = 0) -> dict[str, Any]:
+    """Local evidence that is plain for every second animal, and worth nothing for the others."""
+    rng = np.random.default_rng(seed)
+    same = lists.held & (lists.names == lists.individual[:, None]) & (lists.individual[:, None] % 2 == 0)
+    sums = np.where(same, 30.0, 4.0) + 4 * rng.random(same.shape)
+    return {name: np.where(lists.held, sums, np.nan) for name in LOCAL_FEATURES}
 
 
 def test_what_was_made_unknown_is_found_by_nobody() -> None:
@@ -125,10 +86,63 @@ def test_a_calibration_of_a_herd_tells_same_from_other_and_known_from_new() -> N
     assert (figures.auroc or 0) > 0.9
     assert (judged.peer_figures["zebra"].auroc or 0) > 0.9
     assert made.operating_points["zebra"].cost_false == 5
-    by_cosine, by_all = judged.first_right["zebra"]
+    by_cosine, by_all = made.first_right["zebra"]
     assert by_cosine > 0.9
     assert by_all > 0.9
     assert made.fusion.lacks(Group("zebra")) is None
+
+
+def test_the_fit_sees_what_matching_will_see() -> None:
+    split, annotations, table = herd(40, 4, noise=1.5)
+    lists = shortlists_of(split, annotations, table, {"zebra": "separate"}, depth=40)
+    local, passport, shares = plain_local(lists), Passport("calibration", {}), suggested_shares(annotations)
+    made = calibrate(lists, local, passport, shares, shortlist=20).calibration
+    stop = made.stops["zebra"]
+    assert 7 < stop.decisive <= 34
+    assert stop.right >= 0.99
+    assert 0 < stop.saved < 0.5
+    assert LOOKED in made.fusion.columns  # pairs behind a decisive one have no local evidence
+    by_cosine, by_all = made.first_right["zebra"]
+    assert by_all > by_cosine + 0.1
+    assert not made.did_not_help("zebra")
+    views = made.reliability["zebra"]
+    assert (views["all pairs"].ece or 1) < 0.05
+
+    one_group = {"zebra": Length(GROUP, 0.5, 0.6, 320, 159)}
+    twice = lists.cut(2 * GROUP)
+    short = calibrate(twice, local, passport, shares, shortlist=20, lengths=one_group).calibration
+    assert short.lengths == one_group
+    assert short.stops == {}  # nothing stands behind the first group
+    assert LOOKED not in short.fusion.columns
+    assert short.fusion.support["zebra"].pairs == GROUP * len(lists.ids)
+    alone = calibrate(twice, local, passport, shares, shortlist=GROUP).calibration
+    np.testing.assert_array_equal(alone.fusion.species["zebra"].pair, short.fusion.species["zebra"].pair)
+    np.testing.assert_array_equal(alone.open_set.species["zebra"].coefficients,
+                                  short.open_set.species["zebra"].coefficients)  # fmt: skip
+
+
+def test_a_search_ends_elsewhere_once_animals_were_taken_out() -> None:
+    split, annotations, table = herd(24, 4, noise=0.4)
+    lists = shortlists_of(split, annotations, table, {"zebra": "separate"}, depth=50)
+    sums = np.where(lists.names == lists.individual[:, None], 20.0, 1.0)
+    local = {name: np.where(lists.held, sums, np.nan) for name in LOCAL_FEATURES}
+    decisive = np.full(len(lists.ids), 20.0)
+    cross = cross_fit(pairs_of(lists, local, shortlist=20, decisive=decisive))
+    seen = []
+
+    def spied(cosine: Any, names: Any, held: Any, columns: Any = None) -> Any:
+        seen.append((names, held, np.isfinite(columns["local_sum"]) & held))
+        return candidates_of(cosine, names, held, columns)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("resight.calibrating.candidates_of", spied)
+        simulated = simulate(lists, local, cross, shortlist=20, decisive=decisive)
+    assert len(seen) == 4
+    for names, held, looked in seen:
+        found = ((names == lists.individual[:, None]) & held)[:, :GROUP].any(axis=1)
+        assert 0 < found.sum() < len(found)
+        np.testing.assert_array_equal(looked.sum(axis=1), np.where(found, GROUP, held.sum(axis=1)))
+    assert simulated.queries.right[~simulated.queries.is_new].mean() > 0.9
 
 
 def test_too_few_animals_give_no_probability_and_no_error() -> None:

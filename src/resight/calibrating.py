@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.artefacts import Passport
-from resight.calibration.evidence import Candidates, Group, Ints, Pairs, best_names, candidates_of
+from resight.calibration.evidence import (
+    Bools,
+    Candidates,
+    Doubles,
+    Group,
+    Ints,
+    Pairs,
+    best_names,
+    candidates_of,
+)
 from resight.calibration.fitting import CrossFusion, cross_fit, fit_fusion
 from resight.calibration.open_figures import OpenFigures, OperatingPoint, open_figures, operating_point
 from resight.calibration.open_set import (
@@ -29,21 +38,17 @@ from resight.calibration.open_set import (
     suggested_share_of_new,
 )
 from resight.calibration.reliability import Reliability, cosine_readings, reliability_views
+from resight.calibration.shortlists import LocalArrays, Shortlists, as_compared, pairs_of, stops_of
+from resight.calibration.stopping import Length
 from resight.calibration.stored import Calibration
-from resight.catalogue.policy import animal_of, individual_of, separates_sides, side_of
-from resight.catalogue.store import TEST, StoredSplit
-from resight.embedding import EmbeddingSet
-from resight.errors import InputError
-from resight.ranking import Ranking, codes_of, rank_one_vs_all
-from resight.settings import Policy
+from resight.catalogue.policy import individual_of
+from resight.catalogue.store import StoredSplit
+from resight.ranking import Ranking, codes_of
 from resight.types import Annotation
 
 FOLDS = 5
 UNKNOWN_DRAWS = 4  # simulated halvings of the identities; every second one is the complement of the one before
 CALIBRATED, BEST_COSINE = "P(new)", "best cosine"
-
-Bools = NDArray[np.bool_]
-LocalArrays = Mapping[str, NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
@@ -57,131 +62,6 @@ class Costs:
 
     missed: float = 1.0
     false: float = 1.0
-
-
-@dataclass(frozen=True)
-class Shortlists:
-    """The shortlists of all test annotations as queries, gallery after gallery; n of them, ``depth`` candidates each.
-
-    Attributes:
-        ids: Their annotation ids.
-        individual: (n,) int64 codes; the sides of one animal share a code, no two species do.
-        groups: The species and viewpoints there are.
-        group_of: (n,) int64, each query's place in ``groups``.
-        gallery: (n,) int64, which gallery it is compared inside.
-        neighbours: (n, depth) int64, rows of ``ids``, nearest first; −1 where there are fewer.
-        cosine: (n, depth) float32, −inf beside −1.
-        can_match: (n,) bool, whether any annotation it is compared with is of its animal.
-    """
-
-    ids: tuple[str, ...]
-    individual: Ints
-    groups: tuple[Group, ...]
-    group_of: Ints
-    gallery: Ints
-    neighbours: Ints
-    cosine: NDArray[np.float32]
-    can_match: Bools
-
-    @property
-    def held(self) -> Bools:
-        """(n, depth) which places hold a candidate."""
-        held: Bools = self.neighbours >= 0
-        return held
-
-    @property
-    def names(self) -> Ints:
-        """(n, depth) codes of the candidates' individuals, −1 where there is none."""
-        return np.where(self.held, self.individual[self.neighbours], -1)
-
-
-def shortlists_of(
-    split: StoredSplit,
-    annotations: Iterable[Annotation],
-    embeddings: EmbeddingSet,
-    policy_of: Mapping[str, Policy],
-    *,
-    depth: int,
-    species: Sequence[str] | None = None,
-) -> Shortlists:
-    """Rank the test side of a split as matching does.
-
-    Args:
-        split: Frozen; its identities and encounters count.
-        annotations: Of the catalogue, for their viewpoints.
-        embeddings: Vectors of the test annotations; those without one take no part.
-        policy_of: Species → viewpoint policy.
-        depth: Candidates a query.
-        species: Only these; ``None``: all.
-
-    Raises:
-        InputError: nothing to compare.
-    """
-    row_of = embeddings.row_of()
-    members: dict[tuple[str, str | None], list[Annotation]] = defaultdict(list)
-    for one in annotations:
-        name = split.species.get(one.annotation_id)
-        if split.subset.get(one.annotation_id) != TEST or name is None or one.annotation_id not in row_of:
-            continue
-        if species is not None and name not in species:
-            continue
-        side = side_of(split.identity[one.annotation_id]) if separates_sides(policy_of.get(name, "ignore")) else None
-        members[name, side].append(one)
-    codes: dict[tuple[str, str], int] = {}
-    groups: dict[Group, int] = {}
-    parts: list[tuple[list[str], list[int], list[int], Ranking]] = []
-    for (name, side), of_gallery in sorted(members.items(), key=lambda item: (item[0][0], item[0][1] or "")):
-        ids = [one.annotation_id for one in of_gallery]
-        animals = [(animal_of(name), individual_of(split.identity[key])) for key in ids]
-        individual = [codes.setdefault(animal, len(codes)) for animal in animals]
-        of_group = [groups.setdefault(Group(name, side or one.viewpoint), len(groups)) for one in of_gallery]
-        ranking = rank_one_vs_all(
-            np.asarray(embeddings.vectors[[row_of[key] for key in ids]]),
-            labels=np.array(individual, np.int64),
-            groups=codes_of([split.encounter[key] for key in ids]),
-            k=depth,
-        )
-        parts.append((ids, individual, of_group, ranking))
-    if not parts:
-        raise InputError(f"split {split.name!r} has no test annotation with a vector; make another split")
-    starts = np.cumsum([0, *(len(part[0]) for part in parts)])
-    shifted = [
-        np.where(part[3].neighbours >= 0, part[3].neighbours + start, -1)
-        for part, start in zip(parts, starts, strict=False)
-    ]
-    return Shortlists(
-        tuple(key for part in parts for key in part[0]),
-        np.array([code for part in parts for code in part[1]], np.int64),
-        tuple(groups),
-        np.array([place for part in parts for place in part[2]], np.int64),
-        np.repeat(np.arange(len(parts)), np.diff(starts)),
-        np.concatenate(shifted),
-        np.concatenate([part[3].scores for part in parts]),
-        np.concatenate([part[3].n_possible > 0 for part in parts]),
-    )
-
-
-def pairs_of(shortlists: Shortlists, local: LocalArrays | None, *, shortlist: int) -> Pairs:
-    """The confirmed and refuted pairs of the first ``shortlist`` candidates of every query.
-
-    Args:
-        shortlists: From :func:`shortlists_of`.
-        local: Local evidence of each pair, (n, depth or shortlist) arrays; see
-            :func:`resight.calibration.evidence.candidates_of`.
-        shortlist: As many as matching looks at.
-    """
-    first = slice(0, shortlist)
-    held, names = shortlists.held[:, first], shortlists.names[:, first]
-    candidates = candidates_of(shortlists.cosine[:, first], names, held, _columns(local, first))
-    query = np.nonzero(held)[0]
-    return Pairs(
-        candidates,
-        names[held] == shortlists.individual[query],
-        shortlists.neighbours[:, first][held],
-        shortlists.individual[query],
-        shortlists.groups,
-        shortlists.group_of[query],
-    )
 
 
 @dataclass(frozen=True)
@@ -200,7 +80,13 @@ class Simulated:
 
 
 def simulate(
-    shortlists: Shortlists, local: LocalArrays | None, cross: CrossFusion, *, shortlist: int, seed: int = 0
+    shortlists: Shortlists,
+    local: LocalArrays | None,
+    cross: CrossFusion,
+    *,
+    shortlist: int | Ints,
+    decisive: Doubles | None = None,
+    seed: int = 0,
 ) -> Simulated:
     """Take half of the identities out of the galleries, several times, and see what every query finds then.
 
@@ -208,7 +94,8 @@ def simulate(
         shortlists: At a depth of about twice ``shortlist``, so that as many remain.
         local: Local evidence of the pairs, at the same depth.
         cross: Fusions without each query's identity.
-        shortlist: As many candidates as matching looks at.
+        shortlist: As many candidates as matching looks at, of all queries or (n,) of each.
+        decisive: As for :func:`pairs_of`; what ends the search is looked for among those that remain.
         seed: Of the draws.
     """
     n = len(shortlists.ids)
@@ -223,7 +110,7 @@ def simulate(
         columns = None if local is None else {
             name: np.take_along_axis(np.asarray(values), order, axis=1) for name, values in local.items()
         }  # fmt: skip
-        candidates = candidates_of(cosine, names, kept, columns)
+        candidates = candidates_of(cosine, names, kept, as_compared(columns, kept, decisive))
         evidence = _held_out_evidence(cross, candidates, shortlists, kept)
         is_known_species = np.isfinite(evidence)
         usable = np.ones(n, np.bool_)
@@ -259,13 +146,10 @@ class Judged:
     Attributes:
         calibration: To be stored.
         peer_figures: Species → how well the best cosine tells new animals from known ones.
-        first_right: Species → share of queries whose first candidate is right, by the cosine and by all the evidence,
-            of fits without the query's identity: whether local evidence helps a species shows here.
     """
 
     calibration: Calibration
     peer_figures: Mapping[str, OpenFigures]
-    first_right: Mapping[str, tuple[float, float]]
 
 
 def calibrate(
@@ -275,9 +159,13 @@ def calibrate(
     shares: Mapping[str, SuggestedShare],
     *,
     shortlist: int,
+    lengths: Mapping[str, Length] | None = None,
     costs: Costs | None = None,
 ) -> Judged:
     """Fit P(same) and P(new), and judge both on identities that each fit did not see.
+
+    From which local evidence on a candidate is decisive is found on all queries, those that judge among them: it is one
+    number a species.
 
     Args:
         shortlists: At a depth of about twice ``shortlist``.
@@ -285,13 +173,17 @@ def calibrate(
         passport: From :func:`resight.calibration.stored.passport_of`.
         shares: Species → the share of new animals to expect.
         shortlist: As many candidates as matching looks at.
+        lengths: Species → as many as it looks at there; from :func:`resight.calibration.shortlists.lengths_of`.
         costs: Of errors, for the operating points.
     """
-    costs = costs or Costs()
-    pairs = pairs_of(shortlists, local, shortlist=shortlist)
+    costs, lengths = costs or Costs(), lengths or {}
+    each = shortlists.each({name: one.candidates for name, one in lengths.items()}, shortlist).astype(np.int64)
+    stops = {} if local is None else stops_of(shortlists, local, shortlist=each)
+    decisive = shortlists.each({name: one.decisive for name, one in stops.items()}, np.inf)
+    pairs = pairs_of(shortlists, local, shortlist=each, decisive=decisive)
     fusion, cross = fit_fusion(pairs), cross_fit(pairs, folds=FOLDS)
     held_out = cross.held_out(pairs.candidates, pairs.identity, pairs.groups, pairs.group_of)
-    simulated = simulate(shortlists, local, cross, shortlist=shortlist)
+    simulated = simulate(shortlists, local, cross, shortlist=each, decisive=decisive)
     queries = simulated.queries
     open_set = fit_open_set(queries)
     new = cross_fitted_new(queries, folds=FOLDS)
@@ -306,10 +198,11 @@ def calibrate(
         peers[name] = open_figures(-simulated.best_cosine[mine], queries.is_new[mine], simulated.cosine_right[mine],
                                    queries.identity[mine], part[mine], threshold=0.0)  # fmt: skip
         points[name] = _point(new.p[mine], queries, mine, shares[name].share, costs)
+    reliability, first_right = _reliability(pairs, held_out.p, held_out.logit), _first_right(pairs, held_out.logit)
     calibration = Calibration(
-        fusion, open_set, passport, _reliability(pairs, held_out.p, held_out.logit), figures, points, dict(shares)
+        fusion, open_set, passport, reliability, figures, points, dict(shares), dict(lengths), stops, first_right
     )
-    return Judged(calibration, peers, _first_right(pairs, held_out.logit))
+    return Judged(calibration, peers)
 
 
 def fused_scores(
@@ -438,11 +331,12 @@ def _held_out_evidence(
     return found.evidence
 
 
-def _first_kept(shortlists: Shortlists, out: Bools, shortlist: int) -> tuple[Bools, Ints]:
-    """(n, shortlist) which places still hold a candidate, and the (n, shortlist) old places that they are from."""
+def _first_kept(shortlists: Shortlists, out: Bools, shortlist: int | Ints) -> tuple[Bools, Ints]:
+    """(n, longest) which places still hold a candidate, and the (n, longest) old places that they are from."""
     keep = shortlists.held & ~out[shortlists.neighbours]
-    order = np.argsort(~keep, axis=1, kind="stable")[:, :shortlist]
-    return np.take_along_axis(keep, order, axis=1), order
+    order = np.argsort(~keep, axis=1, kind="stable")[:, : int(np.max(shortlist))]
+    within = np.arange(order.shape[1]) < np.reshape(shortlist, (-1, 1))
+    return np.take_along_axis(keep, order, axis=1) & within, order
 
 
 def _names_in_galleries(shortlists: Shortlists, out: Bools) -> Ints:
@@ -450,7 +344,3 @@ def _names_in_galleries(shortlists: Shortlists, out: Bools) -> Ints:
     left = np.unique(np.stack([shortlists.gallery[~out], shortlists.individual[~out]], axis=1), axis=0)
     counts = np.bincount(left[:, 0], minlength=int(shortlists.gallery.max()) + 1)
     return counts[shortlists.gallery]
-
-
-def _columns(local: LocalArrays | None, first: slice) -> LocalArrays | None:
-    return None if local is None else {name: np.asarray(values)[:, first] for name, values in local.items()}

@@ -25,7 +25,7 @@ _OFFSET = re.compile(r"([+-])([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?")
 
 CANONICAL_VIEWPOINTS = ("left", "right", "front", "back", "up", "down")
 SIDES = ("left", "right")
-EXTRACTORS = ("aliked-n16", "aliked-n16rot", "disk", "xfeat")
+EXTRACTORS = ("aliked-n16", "aliked-n16rot", "disk", "xfeat", "loftr")
 
 TEMPLATE = """\
 # Settings of a resight project. Commands read this file anew each time.
@@ -87,8 +87,9 @@ url = "sqlite:///catalogue.db"  # relative to this file
 
 # How `--rerank local` compares keypoints. Under [local.SPECIES] stands what holds for one species instead.
 [local]
-# extractor = "aliked-n16"      # "aliked-n16rot" for animals seen from above; "disk", "xfeat"
-# points = 256                  # keypoints an animal
+# extractor = "aliked-n16"      # "aliked-n16rot" for animals seen from above; "disk", "xfeat", "loftr"
+# points = 256                  # keypoints an animal; 1000 or more of "loftr", whose points lie on a grid
+# weights = "loftr_outdoor.ckpt"  # for "loftr" only: the authors' file, relative to this one
 # shortlist = 50                # candidates of the embedding that are compared
 
 # Training recipes of your own: a base (tiny, tuned, paper, … or another of yours) and what differs from it.
@@ -174,12 +175,14 @@ class LocalRules:
     Attributes:
         extractor: One of :data:`EXTRACTORS`.
         points: Keypoints an animal.
+        weights: The file with LoFTR's weights, for that extractor only.
         shortlist: Candidates of the embedding that are compared; the same for all species.
     """
 
     extractor: str = "aliked-n16"
     points: int = 256
     shortlist: int = 50
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -315,10 +318,7 @@ def read(folder: Path) -> Settings:
         folder=folder,
         catalogue_url=check.text(tables["catalogue"].get("url", "sqlite:///catalogue.db"), "catalogue.url"),
         default_model=None if default is None else check.text(default, "model.default"),
-        image_roots={
-            name: (folder / Path(check.text(value, f"images.roots.{name}")).expanduser()).resolve()
-            for name, value in roots.items()
-        },
+        image_roots={name: check.path(value, f"images.roots.{name}") for name, value in roots.items()},
         viewpoint_policy={name: check.policy(value, f"viewpoints.policy.{name}") for name, value in policy.items()},
         viewpoint_aliases={
             name: check.viewpoint(value, f"viewpoints.aliases.{name}") for name, value in aliases.items()
@@ -428,6 +428,9 @@ class _Checker:
             raise self.fail(key, value, "text in quotes")
         return value
 
+    def path(self, value: object, key: str) -> Path:
+        return (self.file.parent / Path(self.text(value, key)).expanduser()).resolve()
+
     def texts(self, value: object, key: str) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
             raise self.fail(key, value, 'a list of texts such as ["a", "b"]')
@@ -492,9 +495,12 @@ class _Checker:
 
     def local(self, table: Mapping[str, Any], key: str, usual: LocalRules | None = None) -> LocalRules:
         """Rules of a species where ``usual``, those of all, are given: its shortlist is theirs."""
-        self.keys(table, {"extractor", "points", *(() if usual else ("shortlist",))}, f"{key}.")
+        self.keys(table, {"extractor", "points", "weights", *(() if usual else ("shortlist",))}, f"{key}.")
         usual = usual or LocalRules()
         extractor = table.get("extractor", usual.extractor)
+        weights = usual.weights
+        if "weights" in table:
+            weights = self.path(table["weights"], f"{key}.weights")
         if extractor not in EXTRACTORS:
             raise self.fail(f"{key}.extractor", extractor, f"one of {', '.join(EXTRACTORS)}")
         numbers = {}
@@ -503,7 +509,7 @@ class _Checker:
             if type(number) is not int or number not in allowed:
                 raise self.fail(f"{key}.{name}", number, f"a whole number from {allowed.start} to {allowed.stop - 1}")
             numbers[name] = number
-        return LocalRules(extractor, **numbers)
+        return LocalRules(extractor, **numbers, weights=weights)
 
     def species_merge(self, table: Mapping[str, Any], key: str) -> SpeciesMerge:
         self.keys(table, {"into", "from", "source"}, f"{key}.")

@@ -12,6 +12,7 @@ from resight.calibration.fusion import Isotonic, Settings
 from resight.calibration.open_figures import open_figures, operating_point
 from resight.calibration.open_set import NewSettings, OpenQueries, fit_open_set, suggested_share_of_new
 from resight.calibration.reliability import reliability_views
+from resight.calibration.stopping import Length, Stop
 from resight.calibration.stored import Calibration, load_calibration, passport_of, write_calibration
 from resight.errors import ArtefactMismatch
 
@@ -55,6 +56,9 @@ def made():
         {"cow [1, 2]": open_figures(p, is_new, ~is_new, queries.identity, queries.draw)},
         {"cow [1, 2]": operating_point(p, is_new, ~is_new, share=0.3, cost_missed=1, cost_false=5)},
         {"cow [1, 2]": suggested_share_of_new([1, 2])},
+        {"cow [1, 2]": Length(13, 0.9, 0.912, 200, 188), "yak": Length(20, None, None, 0, 0)},
+        {"cow [1, 2]": Stop(9.007, 337, 0.9911, 44, 0.39)},
+        {"cow [1, 2]": (0.91, 0.9), "yak": (0.3, 0.6)},
     )
     return pairs, queries, calibration
 
@@ -75,9 +79,29 @@ def test_round_trip(made, tmp_path):
     np.testing.assert_array_equal(one.p, other.p)
     np.testing.assert_allclose(one.high, other.high, atol=1e-3)
     assert read.fusion.lacks(Group("gnu")) == calibration.fusion.lacks(Group("gnu"))
-    for name in ("reliability", "open_figures", "operating_points", "shares", "passport"):
+    for name in ("reliability", "open_figures", "operating_points", "shares", "passport", "lengths", "stops",
+                 "first_right"):  # fmt: skip
         assert getattr(read, name) == getattr(calibration, name)
     assert set(read.fusion.viewpoints) == set(GROUPS[:2])
+
+
+def test_a_file_from_before_shortlists_had_lengths_is_read(made, tmp_path):
+    path = tmp_path / "calibration.json"
+    write_calibration(made[2], path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("lengths", "stops", "first_right"):
+        del document[name]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    read = load_calibration(path, passport())
+    assert (read.lengths, read.stops, read.first_right) == ({}, {}, {})
+    assert read.decisive("yak") is None
+    assert not read.did_not_help("yak")  # nobody has looked
+
+
+def test_what_it_says_of_a_species(made):
+    calibration = made[2]
+    assert (calibration.decisive("cow [1, 2]"), calibration.decisive("yak")) == (9.007, None)
+    assert [calibration.did_not_help(name) for name in ("cow [1, 2]", "yak", "gnu")] == [True, False, False]
 
 
 def test_people_can_read_it(made, tmp_path):
@@ -120,10 +144,17 @@ def test_what_does_not_fit_is_refused(made, tmp_path, changes, told):
     write_calibration(made[2], tmp_path / "c.json")
     with pytest.raises(ArtefactMismatch, match=told) as caught:
         load_calibration(tmp_path / "c.json", passport(**changes))
-    assert "resight calibrate --split s0" in str(caught.value)
+    assert "`resight calibrate --split s0 --model m --rerank local`" in str(caught.value)
     # The model's name, the split and the catalogue's revision are only recorded.
     other = passport(model="other", split="s1", catalogue_revision=9)
     assert load_calibration(tmp_path / "c.json", other).passport.recorded["model"] == "m"
+
+
+def test_the_command_that_makes_it_anew_names_every_model(made, tmp_path):
+    of_two = replace(made[2], passport=passport(model="a+b", local_key=None))
+    write_calibration(of_two, tmp_path / "c.json")
+    with pytest.raises(ArtefactMismatch, match="`resight calibrate --split s0 --model a --model b`"):
+        load_calibration(tmp_path / "c.json", passport(weights_hash="w2"))
 
 
 def test_what_cannot_be_read_is_refused(made, tmp_path):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resight.calibration import shortlists, stopping
 from resight.cli import run
 from resight.demo.population import Population, draw_population
+from resight.matching.local import comparer
 
 from .conftest import Command
 
@@ -88,6 +91,40 @@ def test_local_evidence_reranks_and_its_calibration_is_its_own(resight: Command,
     assert scored["top20"] == alone["top20"]  # only the shortlist is put in another order
 
 
+def test_the_search_ends_where_the_calibration_found_evidence_decisive(
+    resight: Command, photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "GROUP", 2)
+    monkeypatch.setattr(comparer, "GROUP", 2)
+    monkeypatch.setattr(shortlists, "find_stop", partial(stopping.find_stop, surely=0.2))
+    made = resight("calibrate", "--split", "s", "--rerank", "local", "--recall", "0.5", "--json")
+    (species,) = made["species"]
+    assert species["shortlist"]["candidates"] == 4  # [local] shortlist, which is shorter than any by recall
+    assert species["shortlist"]["wanted"] == 0.5
+    assert 0 < species["shortlist"]["reached"] <= 1
+    assert species["decisive"]["right"] >= 0.2
+    assert species["decisive"]["saved"] > 0
+    answer = ("match", photo, "-k", "6", "--rerank", "local")
+    found = first(resight(*answer, "--html", str(tmp_path / "s.html"), "--json"))
+    looked = [c["evidence"] is not None for c in found["candidates"]]
+    assert sum(looked) == 2
+    assert [c["p_same"] is None for c in found["candidates"]] == [False] * 4 + [True] * 2
+    assert "Compared locally: 2 of 4, then the evidence was decisive." in found["p_new_note"]
+    assert "points not compared" in (tmp_path / "s.html").read_text(encoding="utf-8")
+    widened = first(resight(*answer, "--include", "other-side", "--json"))
+    nearest = sorted(widened["candidates"], key=lambda c: -c["score"])[:2]
+    ended = [c for c in nearest if not c["despite"] and c["evidence"]["numbers"][0] >= species["decisive"]["decisive"]]
+    assert sum(c["evidence"] is not None for c in widened["candidates"]) == (2 if ended else 4)
+    path = Path(made["path"])
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["first_right"] = {SPECIES: [0.91, 0.9]}
+    document["lengths"][SPECIES]["candidates"] = 3
+    path.write_text(json.dumps(document), encoding="utf-8")
+    shorter = first(resight(*answer, "--json"))
+    assert [c["p_same"] is None for c in shorter["candidates"]] == [False] * 3 + [True] * 3
+    assert f"did not help {SPECIES}" in shorter["p_new_note"]
+
+
 def test_what_is_left_out_is_told_and_can_be_included(resight: Command, photo: str) -> None:
     found = first(resight("match", photo, "--json"))
     assert found["compared"] + sum(found["excluded"].values()) == 128
@@ -106,6 +143,8 @@ def test_what_is_left_out_is_told_and_can_be_included(resight: Command, photo: s
         (["calibrate", "--split", "s", "--costs", "5"], "--costs '5'"),
         (["calibrate", "--split", "s", "--costs", "1:-5"], "--costs '1:-5'"),
         (["calibrate", "--split", "s", "--rerank", "glue"], "--rerank 'glue'"),
+        (["calibrate", "--split", "s", "--rerank", "local", "--recall", "90"], "--recall 90: expected a share"),
+        (["calibrate", "--split", "s", "--recall", "0.9"], "add --rerank local"),
         (["match", "PHOTO", "--include", "other"], "no reason that can be included named 'other'"),
         (["match", "PHOTO", "--new-share", "1"], "share of new animals 1"),
         (["match", "PHOTO", "--same-animal", "--by-encounter"], "give one of them"),

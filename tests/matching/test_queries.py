@@ -13,6 +13,7 @@ from resight.errors import InputError, UnknownName
 from resight.images import cut_chip
 from resight.matching.queries import (
     Asked,
+    Describe,
     GroupBy,
     QueryPhoto,
     all_of_one_species,
@@ -28,6 +29,11 @@ from ..made_up import HashingModel, annotation, encoded, noise, write_photo
 
 ANYTHING = Asked("zebra", None, None)
 BOX, OTHER_BOX = Box(2, 3, 12, 10), Box(14, 5, 16, 18)
+
+
+def hashed(model: HashingModel | None = None) -> Describe:
+    """A model that takes chips of 16 pixels."""
+    return lambda cut: (model or HashingModel()).embed_chips(cut(16))
 
 
 @pytest.fixture
@@ -54,7 +60,7 @@ def test_a_known_photo_is_asked_as_the_catalogue_has_it(photo: Path, tmp_path: P
     (tmp_path / "renamed.png").write_bytes(photo.read_bytes())
     [found] = find_photos([tmp_path / "renamed.png"], ANYTHING, [known, annotation("other")])
     assert (found.box, found.theta_rad, found.viewpoint, found.known_as) == (BOX, 0.3, "left", known)
-    query, note = make_query([found], "zebra", HashingModel(), 16)
+    query, note = make_query([found], "zebra", hashed())
     assert query.own_annotations == {"known"}
     assert query.own_encounters == {"e-known"}
     assert query.own_photos == {known.content_hash}
@@ -82,7 +88,7 @@ def test_a_box_of_the_users_own_on_a_known_photo_still_leaves_its_encounters_out
     gallery = [catalogued(photo), catalogued(photo, "beside", box=OTHER_BOX)]
     [found] = find_photos([photo], Asked("zebra", None, Box(1, 1, 20, 20)), gallery)
     assert (found.box, found.theta_rad, found.viewpoint, found.known_as) == (Box(1, 1, 20, 20), 0.0, None, None)
-    query, note = make_query([found], "zebra", HashingModel(), 16)
+    query, note = make_query([found], "zebra", hashed())
     assert query.own_encounters == {"e-known", "e-beside"}
     assert query.own_annotations == frozenset()
     assert note is None
@@ -94,9 +100,9 @@ def test_a_photo_of_several_animals_becomes_several_queries(photo: Path) -> None
     assert [one.known_as for one in found] == gallery
     groups = grouped(found)
     assert [len(group) for group in groups] == [1, 1]
-    queries = [make_query(group, "zebra", HashingModel(), 16)[0] for group in groups]
+    queries = [make_query(group, "zebra", hashed())[0] for group in groups]
     assert [query.own_encounters for query in queries] == [{"e-known"}, {"e-beside"}]
-    for asked in (lambda: grouped(found, by="animal"), lambda: make_query(found, "zebra", HashingModel(), 16)):
+    for asked in (lambda: grouped(found, by="animal"), lambda: make_query(found, "zebra", hashed())):
         with pytest.raises(
             InputError, match=r"photo\.png, where the catalogue has several animals; match it by itself"
         ):
@@ -114,7 +120,7 @@ def test_one_animal_that_several_sources_have_is_one_query_without_any_of_their_
     [found] = find_photos([photo, photo], ANYTHING, gallery)[:1]
     assert found.own_encounters == {"e-known", "e-again"}
     [group] = grouped(find_photos([photo, photo], ANYTHING, gallery), by="animal")
-    assert make_query(group, "zebra", HashingModel(), 16)[0].own_encounters == {"e-known", "e-again"}
+    assert make_query(group, "zebra", hashed())[0].own_encounters == {"e-known", "e-again"}
 
 
 def several(folder: Path, *changes: dict[str, Any]) -> tuple[list[Path], list[Annotation]]:
@@ -137,7 +143,7 @@ def test_photos_of_one_animal_are_one_query(photo: Path, tmp_path: Path) -> None
     found = find_photos([photo, tmp_path / "second.png", photo], Asked("zebra", "left", None), [known])
     [group] = grouped(found, by="animal")
     model = HashingModel()
-    query, note = make_query(group, "zebra", model, 16)
+    query, note = make_query(group, "zebra", hashed(model))
     assert query.image == f"{photo}, {tmp_path / 'second.png'}, {photo}"
     assert query.viewpoint == "left"
     assert query.known_as == (known, None, known)
@@ -160,7 +166,7 @@ def test_each_side_of_one_animal_is_a_query_that_finds_none_of_the_others(tmp_pa
     write_photo(tmp_path, "new.png", encoded(noise(50)))
     groups = grouped(find_photos([*paths, new], ANYTHING, gallery), by="animal")
     assert names_of(groups) == [["p0", "p3"], ["p1"], ["p2", "new"]]
-    made = [make_query(group, "zebra", HashingModel(), 16) for group in groups]
+    made = [make_query(group, "zebra", hashed()) for group in groups]
     assert [query.viewpoint for query, _ in made] == ["left", "right", None]
     assert [query.own_annotations for query, _ in made] == [{"a0", "a3"}, {"a1"}, {"a2"}]
     assert [len(query.vectors) for query, _ in made] == [2, 1, 2]
@@ -179,7 +185,7 @@ def test_each_side_of_one_animal_is_a_query_that_finds_none_of_the_others(tmp_pa
 def test_with_one_viewpoint_for_all_two_sides_are_one_query(tmp_path: Path) -> None:
     paths, gallery = several(tmp_path, {"viewpoint": "left"}, {"viewpoint": "right"})
     [group] = grouped(find_photos(paths, Asked("zebra", "left", None), gallery), by="animal")
-    query, note = make_query(group, "zebra", HashingModel(), 16)
+    query, note = make_query(group, "zebra", hashed())
     assert (query.viewpoint, len(query.vectors)) == ("left", 2)
     assert note is not None
     assert "query of its own" not in note
@@ -196,7 +202,7 @@ def test_sides_stay_apart_only_where_they_are_separate(
     paths, gallery = several(tmp_path, *({"viewpoint": view, "encounter": "day"} for view in ("left", "right", None)))
     groups = grouped(find_photos(paths, ANYTHING, gallery), by=by, policy=policy)
     assert len(groups) == queries
-    made = [make_query(group, "zebra", HashingModel(), 16, policy=policy)[0] for group in groups]
+    made = [make_query(group, "zebra", hashed(), policy=policy)[0] for group in groups]
     assert [query.viewpoint for query in made] == ([None] if queries == 1 else ["left", "right", None])
 
 
@@ -204,9 +210,9 @@ def test_one_query_is_never_made_of_two_sides(tmp_path: Path) -> None:
     paths, gallery = several(tmp_path, {"viewpoint": "left"}, {"viewpoint": "right"}, {"viewpoint": None})
     found = find_photos(paths, ANYTHING, gallery)
     with pytest.raises(InputError, match=r"^one query shows one side, and its photos are seen from left, right: match"):
-        make_query(found[:2], "zebra", HashingModel(), 16)
+        make_query(found[:2], "zebra", hashed())
     with pytest.raises(InputError, match="seen from left, a viewpoint that is not known: match"):
-        make_query([found[0], found[2]], "zebra", HashingModel(), 16)
+        make_query([found[0], found[2]], "zebra", hashed())
 
 
 def test_photos_of_one_encounter_are_one_query(tmp_path: Path) -> None:
@@ -225,7 +231,7 @@ def test_photos_of_one_encounter_are_one_query(tmp_path: Path) -> None:
         write_photo(tmp_path, path.name, encoded(noise(50 + place)))
     groups = grouped(find_photos([*paths, *new], ANYTHING, gallery), by="encounter")
     assert names_of(groups) == [["p0", "p2"], ["p4"], ["p1"], ["p3"], ["p5", "p6"], ["new0"], ["new1"]]
-    queries, notes = zip(*(make_query(group, "zebra", HashingModel(), 16) for group in groups), strict=True)
+    queries, notes = zip(*(make_query(group, "zebra", hashed()) for group in groups), strict=True)
     assert queries[0].own_encounters == {"monday"}
     assert queries[0].known_as == (gallery[0], gallery[2])
     assert notes[5] == "Its encounter is not known, so it is asked by itself."
@@ -248,7 +254,7 @@ def test_in_an_encounter_of_several_animals_what_has_no_name_is_not_put_together
     for group in groups:
         shown = [(photo.content_hash, photo.box) for photo in group]
         assert len({content for content, _ in shown}) == len(shown)  # no photo gives two of its animals
-    _, note = make_query(groups[0], "zebra", HashingModel(), 16)
+    _, note = make_query(groups[0], "zebra", hashed())
     assert note is not None
     assert note.startswith("Its encounter shows several animals, so it is asked by itself.")
 
@@ -274,7 +280,7 @@ def test_an_unknown_way_to_group_is_refused() -> None:
 
 def test_what_is_only_proposed_is_said(photo: Path) -> None:
     [found] = find_photos([photo], ANYTHING, [replace(catalogued(photo), proposed=frozenset({"viewpoint"}))])
-    _, note = make_query([found], "zebra", HashingModel(), 16)
+    _, note = make_query([found], "zebra", hashed())
     assert note == (
         "In the catalogue as Ayo: box, rotation and viewpoint, where not given, were taken from there, and it is not "
         "compared with itself. What it says of viewpoint is a proposal that nobody has accepted."

@@ -7,7 +7,16 @@ import pytest
 
 from resight.calibration.fusion import NotEnough, Support
 from resight.matching.candidates import LocalSummary, Scored
-from resight.matching.words import Facts, basis, facts_of, new_or_known, percent, reasons, with_reasons
+from resight.matching.words import (
+    Facts,
+    basis,
+    compared_locally,
+    facts_of,
+    new_or_known,
+    percent,
+    reasons,
+    with_reasons,
+)
 
 from ..made_up import annotation
 
@@ -38,6 +47,14 @@ def test_matched_points_are_told_first(changes: dict[str, Any], expected: str) -
 
 def test_without_local_evidence_nothing_is_said_of_points() -> None:
     assert not any("point" in text for text in reasons(facts()))
+
+
+def test_what_stands_behind_a_decisive_candidate_says_so() -> None:
+    assert reasons(facts(stopped=True))[0] == "points not compared: a nearer candidate was decisive"
+    mixed = facts_of([scored("Bo", 0.5, 80), scored("Ayo", 0.4, 0), scored("Cleo", 0.3)], "left")
+    assert [one.stopped for one in mixed] == [False, False, True]
+    assert [one.stopped for one in facts_of([scored("Bo", 0.5), scored("Cleo", 0.3)], "left")] == [False, False]
+    assert compared_locally(10, 1050) == "Compared locally: 10 of 1,050, then the evidence was decisive."
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from resight.calibration.fusion import Fit, Fusion, Isotonic, Settings, Support
 from resight.calibration.open_figures import OpenFigures, OperatingPoint
 from resight.calibration.open_set import NewFit, NewSettings, OpenSet, SuggestedShare
 from resight.calibration.reliability import Bin, Reliability
+from resight.calibration.stopping import Length, Stop
 from resight.errors import ArtefactMismatch
 
 CALIBRATION_VERSION = 1  # raise it whenever the same coefficients would give other probabilities
@@ -38,6 +39,10 @@ class Calibration:
         open_figures: Species → how well new animals were told.
         operating_points: Species → where to call a query new.
         shares: Species → the share of new animals that the catalogue suggested.
+        lengths: Species → how long its shortlist is, where local evidence takes part.
+        stops: Species → from which local evidence on a candidate is decisive; none where nothing was that telling.
+        first_right: Species → share of queries whose first candidate is right, by the cosine and by all the evidence,
+            of fits without the query's identity: whether local evidence helps a species shows here.
     """
 
     fusion: Fusion
@@ -47,6 +52,18 @@ class Calibration:
     open_figures: Mapping[str, OpenFigures] = field(default_factory=dict)
     operating_points: Mapping[str, OperatingPoint] = field(default_factory=dict)
     shares: Mapping[str, SuggestedShare] = field(default_factory=dict)
+    lengths: Mapping[str, Length] = field(default_factory=dict)
+    stops: Mapping[str, Stop] = field(default_factory=dict)
+    first_right: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def decisive(self, species: str) -> float | None:
+        """The local evidence on a candidate of this species that ends the search; ``None``: none does."""
+        return self.stops[species].decisive if species in self.stops else None
+
+    def did_not_help(self, species: str) -> bool:
+        """Whether all the evidence put the right candidate first no more often than the cosine alone."""
+        by_cosine, by_all = self.first_right.get(species, (0.0, 1.0))
+        return by_all <= by_cosine
 
 
 def passport_of(
@@ -92,6 +109,9 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
         "open_figures": {name: asdict(one) for name, one in calibration.open_figures.items()},
         "operating_points": {name: asdict(one) for name, one in calibration.operating_points.items()},
         "shares": {name: asdict(one) for name, one in calibration.shares.items()},
+        "lengths": {name: asdict(one) for name, one in calibration.lengths.items()},
+        "stops": {name: asdict(one) for name, one in calibration.stops.items()},
+        "first_right": {name: list(shares) for name, shares in calibration.first_right.items()},
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     # A list of numbers on one line. A line break inside a text is escaped, so no text is touched.
@@ -116,8 +136,7 @@ def load_calibration(path: Path, expected: Passport) -> Calibration:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from None
     # Before the rest is read: another version may have written it otherwise.
-    split = passport.recorded.get("split", "SPLIT")
-    passport.require_fit(expected, where=path, remedy=f"make it anew with `resight calibrate --split {split}`")
+    passport.require_fit(expected, where=path, remedy=f"make it anew with `{_command(passport)}`")
     try:
         return Calibration(
             _fusion_from_json(document["p_same"]),
@@ -130,9 +149,20 @@ def load_calibration(path: Path, expected: Passport) -> Calibration:
             {name: OpenFigures(**one) for name, one in document["open_figures"].items()},
             {name: OperatingPoint(**one) for name, one in document["operating_points"].items()},
             {name: SuggestedShare(**one) for name, one in document["shares"].items()},
+            {name: Length(**one) for name, one in document.get("lengths", {}).items()},
+            {name: Stop(**one) for name, one in document.get("stops", {}).items()},
+            {name: (float(shares[0]), float(shares[1])) for name, shares in document.get("first_right", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from None
+
+
+def _command(passport: Passport) -> str:
+    """What makes such a calibration; several models are recorded with a plus between their names."""
+    recorded = passport.recorded
+    models = "".join(f" --model {name}" for name in str(recorded.get("model", "MODEL")).split("+"))
+    local = "" if passport.decides.get("local_evidence") is None else " --rerank local"
+    return f"resight calibrate --split {recorded.get('split', 'SPLIT')}{models}{local}"
 
 
 def _unreadable(path: Path, error: Exception) -> ArtefactMismatch:

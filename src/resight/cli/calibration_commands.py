@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resight.cli.catalogue_commands import Json, open_project
-from resight.cli.model_commands import Model, Rerank, SpeciesList, names
+from resight.cli.model_commands import Models, Rerank, SpeciesList, names
 from resight.cli.output import emit, say, table
 from resight.errors import InputError
 
 if TYPE_CHECKING:
     from resight.calibrating import Costs
+    from resight.calibration.stopping import Length, Stop
     from resight.project.calibrated import Calibrated
 
 
@@ -24,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 def calibrate(
     context: typer.Context,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose test side is learned from.")],
-    model: Model = None,
+    model: Models = None,
     rerank: Rerank = "none",
     species: SpeciesList = None,
     costs: Annotated[
@@ -35,11 +36,20 @@ def calibrate(
             help="Cost of a known animal called new against that of a wrong name, for where to call one new.",
         ),
     ] = "1:1",
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            "--recall",
+            metavar="SHARE",
+            help="With --rerank local: compare as many candidates of a species as hold the right animal for this share "
+            "of the queries, such as 0.9; else as many as [local] shortlist says.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make scores into probabilities that an animal is the same, or new, and say how true these are."""
     done = open_project(context).calibrate(
-        split=split, model=model, rerank=rerank, species=names(species), costs=_costs(costs)
+        split=split, model=model, rerank=rerank, species=names(species), costs=_costs(costs), recall=recall
     )
     emit(_document(done), as_json=json, show=lambda: _show(done))
 
@@ -79,14 +89,18 @@ def _document(done: Calibrated) -> dict[str, object]:
                 "share_of_new": made.shares.get(name),
                 "first_right_by_cosine": _first(done, name, 0),
                 "first_right": _first(done, name, 1),
+                "shortlist": made.lengths.get(name),
+                "decisive": made.stops.get(name),
             }
         )
-    return {"model": done.model, "rerank": done.rerank, "path": done.path, "species": species}
+    shares = {"shares": done.shares} if done.shares else {}
+    return {"model": done.model, **shares, "rerank": done.rerank, "path": done.path, "species": species}
 
 
 def _show(done: Calibrated) -> None:
     from resight.calibration.evidence import Group
     from resight.calibration.reliability import ALL, FIRST, UNCLEAR
+    from resight.calibration.stopping import GROUP
 
     made = done.judged.calibration
     rows: list[tuple[object, ...]] = []
@@ -100,8 +114,14 @@ def _show(done: Calibrated) -> None:
     columns = ("species", "confirmed pairs", "individuals", "first right by cosine", "by all", "calibration error",
                "at rank 1", "where unclear", "new or known, AUROC", "by best cosine")  # fmt: skip
     table(columns, rows, title=f"model {done.model}, held-out identities, percent", spare=("where unclear",))
-    for name, (by_cosine, by_all) in sorted(done.judged.first_right.items()):
-        if done.rerank == "local" and by_all <= by_cosine:
+    for name, shares in done.shares.items():
+        say(f"{name}: " + ", ".join(f"{model} counts {share:.0%}" for model, share in shares.items()))
+    for name, length in sorted(made.lengths.items()):
+        if length.reached is not None:
+            say(f"{name}: {_length(length)}")
+        if length.candidates > GROUP:
+            say(f"{name}: {_stop(made.stops.get(name))}")
+        if made.did_not_help(name):
             say(f"{name}: local evidence does not help here; match it with --rerank none")
     for name in sorted(made.fusion.support):
         lacking = made.fusion.lacks(Group(name))
@@ -116,8 +136,26 @@ def _show(done: Calibrated) -> None:
     say(f"wrote {done.path}")
 
 
+def _length(length: Length) -> str:
+    found = (
+        f"{length.candidates} candidates are compared, among which {length.reached:.0%} of {length.queries:,} queries "
+        f"have the right animal (of {length.gallery:,} photos)"
+    )
+    return f"{found}, fewer than the {length.wanted:.0%} asked for" if length.falls_short else found
+
+
+def _stop(stop: Stop | None) -> str:
+    if stop is None:
+        return "no local evidence is strong enough to end the search before the end of the shortlist"
+    return (
+        f"a sum of squared confidences of {stop.decisive:.1f} ends the search: the best candidate is right for "
+        f"{stop.right:.1%} of the {stop.queries:,} queries that reach it, and {stop.saved:.0%} of the pairs need no "
+        "comparing"
+    )
+
+
 def _first(done: Calibrated, species: str, place: int) -> float | None:
-    shares = done.judged.first_right.get(species)
+    shares = done.judged.calibration.first_right.get(species)
     return None if shares is None else shares[place]
 
 

@@ -29,6 +29,16 @@ Model = Annotated[
         "packaged ImageNet model.",
     ),
 ]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="A run, a folder, hub:OWNER/NAME or a packaged name; else the project's default, the newest run, or the "
+        "packaged ImageNet model. Given more than once, these models answer as one; calibrate with all of them finds "
+        "how much each counts.",
+    ),
+]
 SpeciesList = Annotated[
     str | None, typer.Option("--species", metavar="A,B", help="Only these species, with commas between.")
 ]
@@ -88,7 +98,7 @@ def embed(
 def evaluate(
     context: typer.Context,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="The split whose test side is scored.")],
-    model: Model = None,
+    model: Models = None,
     rerank: Rerank = "none",
     species: SpeciesList = None,
     per_query: Annotated[
@@ -182,7 +192,7 @@ def match(
     box: Annotated[
         str | None, typer.Option("--box", metavar="X,Y,W,H", help="The animal in upright pixels; else the whole photo.")
     ] = None,
-    model: Model = None,
+    model: Models = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many annotations to return.")] = 20,
     same_animal: Annotated[
         bool, typer.Option("--same-animal", help="All photos show one animal: they are one query.")

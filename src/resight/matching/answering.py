@@ -15,6 +15,7 @@ from resight.calibration.open_set import New
 from resight.calibration.stored import Calibration
 from resight.matching.candidates import CandidateSet, LocalSummary, Scored
 from resight.matching.local.pairs import numbers_of
+from resight.matching.words import compared_locally, did_not_help
 
 if TYPE_CHECKING:
     from resight.matching.local.evidence import Evidence
@@ -30,7 +31,8 @@ class Answered:
         scored: The best first.
         p_new: Probability that the animal is none of those compared; ``None`` without one.
         p_new_ci95: Its interval.
-        note: Why there is no probability, or what it rests on.
+        note: Why there is no probability, or what it rests on; how far local evidence went where that was not to the
+            end of the shortlist, and whether it helped the species at all.
         reranked: Whether the order is another than that of the cosine.
     """
 
@@ -41,22 +43,23 @@ class Answered:
     reranked: bool = False
 
 
-def best_pairs(by_photo: Sequence[Sequence[Evidence | None]]) -> list[tuple[LocalSummary, Evidence | None]]:
+def best_pairs(by_photo: Sequence[Sequence[Evidence | None]]) -> list[tuple[LocalSummary, Evidence] | None]:
     """Of several photos of one animal the one that matches best stands for each candidate.
 
     Args:
-        by_photo: For each photo of the query the evidence for each candidate; ``None`` is a candidate without
-            keypoints, in which nothing was found.
+        by_photo: For each photo of the query the evidence for each candidate; ``None`` where the two were not compared.
+
+    Returns:
+        One a candidate; ``None`` for those that no photo was compared with.
     """
-    found = []
+    found: list[tuple[LocalSummary, Evidence] | None] = []
     for pairs in zip(*by_photo, strict=True):
-        numbers = [(0.0, 0.0, 0.0) if one is None else numbers_of(one) for one in pairs]
-        photo = max(range(len(pairs)), key=lambda row: numbers[row][0])
-        best = pairs[photo]
-        summary = LocalSummary(0.0, 0, 0, photo, numbers[photo])
-        if best is not None:
-            summary = LocalSummary(best.confidence, best.count, best.inlier_count, photo, numbers[photo])
-        found.append((summary, best))
+        compared = [(photo, one, numbers_of(one)) for photo, one in enumerate(pairs) if one is not None]
+        if not compared:
+            found.append(None)
+            continue
+        photo, best, numbers = max(compared, key=lambda pair: pair[2][0])  # of equals, the first
+        found.append((LocalSummary(best.confidence, best.count, best.inlier_count, photo, numbers), best))
     return found
 
 
@@ -76,7 +79,8 @@ def answer(
     there is local evidence, else by the cosine.
 
     Args:
-        scored: The nearest first; local evidence is known of all of the first ``shortlist``, or of none.
+        scored: The nearest first; local evidence is known of the first of them: of all of the first ``shortlist``, of
+            those up to where it was decisive, or of none.
         among: What the query was compared with.
         group: Species and viewpoint of the query.
         calibration: Of this very model and way of comparing.
@@ -86,6 +90,19 @@ def answer(
     first, behind = list(scored[:shortlist]), list(scored[shortlist:])
     if not first:
         return Answered((), note="There was nothing to compare with.")
+    judged = _judge(first, behind, among, group, calibration, share_of_new)
+    said = [text for text in (judged.note, *_about_local(first, group, calibration)) if text is not None]
+    return replace(judged, note=" ".join(said) if said else None)
+
+
+def _judge(
+    first: list[Scored],
+    behind: list[Scored],
+    among: CandidateSet,
+    group: Group,
+    calibration: Calibration | None,
+    share_of_new: float | None,
+) -> Answered:
     same = None if calibration is None else _p_same(first, group, calibration)
     if calibration is None or not isinstance(same, Same):
         order = _by_local_sum(first)
@@ -109,8 +126,9 @@ def answer(
 def _p_same(first: Sequence[Scored], group: Group, calibration: Calibration) -> Same | NotEnough:
     cosine = np.array([[one.cosine for one in first]])
     local: dict[str, NDArray[np.float64]] | None = None
-    if all(one.evidence is not None for one in first):
-        numbers = [e.numbers for one in first if (e := one.evidence) is not None]
+    if any(one.evidence is not None for one in first):
+        unknown = (np.nan,) * len(LOCAL_FEATURES)  # of those behind what was decisive
+        numbers = [unknown if one.evidence is None else one.evidence.numbers for one in first]
         local = {name: np.array([[row[place] for row in numbers]]) for place, name in enumerate(LOCAL_FEATURES)}
     names = np.array([_codes(first)], np.int64)
     return calibration.fusion.p_same(candidates_of(cosine, names, np.ones_like(names, np.bool_), local), group)
@@ -145,6 +163,17 @@ def _with_p_new(
         p_new_ci95=_interval(new.low[0], new.high[0]),
         note=f"{rests}; P(new) expects {share:.0%} of animals to be new, {said}.",
     )
+
+
+def _about_local(first: Sequence[Scored], group: Group, calibration: Calibration | None) -> list[str]:
+    """How far local evidence went along the shortlist, and whether it is any use for the species."""
+    compared = sum(one.evidence is not None for one in first)
+    if compared == 0:
+        return []
+    said = [] if compared == len(first) else [compared_locally(compared, len(first))]
+    if calibration is not None and calibration.did_not_help(group.species):
+        said.append(did_not_help(group.species, *calibration.first_right[group.species]))
+    return said
 
 
 def _by_local_sum(first: Sequence[Scored]) -> list[int]:

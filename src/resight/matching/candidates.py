@@ -123,7 +123,8 @@ class Scored:
     Attributes:
         annotation: The candidate.
         cosine: Of the query's mean vector and the candidate's.
-        evidence: ``None`` where the two photos were not compared point by point.
+        evidence: ``None`` where the two photos were not compared point by point: no local evidence was asked for, or
+            a nearer candidate was decisive.
         p_same: Probability that both show one animal; ``None`` without a calibration.
         p_same_ci95: Its interval.
         reasons: What speaks for and against it, in words.
@@ -187,7 +188,7 @@ class Match:
         boxes: What was cut of each photo, by which the animals of one photo are told apart; ``None`` is all of it.
         note: What was taken from the catalogue for this query, or ``None``.
         p_new_ci95: The interval of ``p_new``.
-        p_new_note: Why there is no ``p_new``, or what it rests on.
+        p_new_note: Why there is no ``p_new``, or what it rests on, and what there is to say of local evidence.
         reranked: Whether the candidates stand in another order than that of their scores.
         included: Reason → how many were compared that would have been left out for it; each counts once.
     """

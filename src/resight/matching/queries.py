@@ -9,16 +9,16 @@ query a side: a mean over both would be near to neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resight.catalogue.checking import INSIDE_SHARE, share_inside
 from resight.catalogue.policy import separates_sides
-from resight.embedding import EmbedsChips
 from resight.errors import ImageError, InputError, UnknownName
 from resight.images import MAX_PIXELS, ImageFacts, cut_chip, cut_preview, inspect, read_file
 from resight.matching.candidates import Query
@@ -27,6 +27,10 @@ from resight.settings import Policy
 from resight.types import Annotation, Box
 
 GroupBy = Literal["photo", "animal", "encounter"]
+
+Describe = Callable[[Callable[[int], NDArray[np.uint8]]], NDArray[np.float16]]
+"""A model, or several as one: it is given what cuts (photos, side, side, 3) chips of a side in pixels, and gives
+(photos, dim) vectors."""
 
 
 @dataclass(frozen=True)
@@ -226,15 +230,14 @@ def _refuse_several_animals(photos: Sequence[QueryPhoto]) -> None:
 
 
 def make_query(
-    photos: Sequence[QueryPhoto], species: str, model: EmbedsChips, size: int, *, policy: Policy = "separate"
+    photos: Sequence[QueryPhoto], species: str, describe: Describe, *, policy: Policy = "separate"
 ) -> tuple[Query, str | None]:
     """Embed the photos of one animal.
 
     Args:
         photos: At least one: a group of :func:`grouped`.
         species: What it is compared inside.
-        model: The network.
-        size: Side of its chips in pixels.
+        describe: Makes vectors of the photos.
         policy: The species' viewpoint policy.
 
     Returns:
@@ -253,16 +256,19 @@ def make_query(
             f"one query shows one side, and its photos are seen from {_listed(viewpoints)}: match each side by itself, "
             "or give all of them one --viewpoint"
         )
-    chips = np.stack(
-        [cut_chip(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, size) for photo in photos]
-    )
+
+    def cut(size: int) -> NDArray[np.uint8]:
+        return np.stack(
+            [cut_chip(read_file(photo.path), str(photo.path), photo.box, photo.theta_rad, size) for photo in photos]
+        )
+
     known = [photo.known_as for photo in photos if photo.known_as is not None]
     query = Query(
         image=", ".join(str(photo.path) for photo in photos),
         species=species,
         viewpoint=viewpoints[0] if len(viewpoints) == 1 else None,
         places=tuple((photo.box, photo.theta_rad) for photo in photos),
-        vectors=model.embed_chips(chips),
+        vectors=describe(cut),
         own_photos=frozenset().union(*({photo.content_hash} | photo.same_animal for photo in photos)),
         own_annotations=frozenset(annotation.annotation_id for annotation in known),
         own_encounters=frozenset().union(*(photo.own_encounters for photo in photos)),

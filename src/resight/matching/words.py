@@ -33,6 +33,7 @@ class Facts:
         place: Among the candidates by cosine, from 1.
         lead: Of the candidate's cosine over the best of any other name; ``None`` without another name.
         matches: Points that match; ``None`` where that was not looked for.
+        stopped: Whether it was not looked for because a candidate before it was decisive.
         agreeing: How many of these agree with one map; ``None`` where that was not asked for.
         matches_elsewhere: The most points that match with a candidate of another name; ``None`` as above, and without
             another name.
@@ -46,6 +47,7 @@ class Facts:
     place: int
     lead: float | None = None
     matches: int | None = None
+    stopped: bool = False
     agreeing: int | None = None
     matches_elsewhere: int | None = None
     query_viewpoint: str | None = None
@@ -112,6 +114,7 @@ def facts_of(shortlist: Sequence[Scored], viewpoint: str | None, *, query_propos
     """
     by_cosine = sorted(range(len(shortlist)), key=lambda row: -shortlist[row].cosine)
     place = {row: place for place, row in enumerate(by_cosine, start=1)}
+    looked_for = any(one.evidence is not None for one in shortlist)
     facts = []
     for row, one in enumerate(shortlist):
         name = one.annotation.individual
@@ -124,6 +127,7 @@ def facts_of(shortlist: Sequence[Scored], viewpoint: str | None, *, query_propos
                 place=place[row],
                 lead=one.cosine - max(x.cosine for x in others) if others else None,
                 matches=None if one.evidence is None else one.evidence.count,
+                stopped=looked_for and one.evidence is None,
                 agreeing=None if one.evidence is None else one.evidence.inliers,
                 matches_elsewhere=max(matched) if matched and one.evidence is not None else None,
                 query_viewpoint=viewpoint,
@@ -133,6 +137,19 @@ def facts_of(shortlist: Sequence[Scored], viewpoint: str | None, *, query_propos
             )
         )
     return facts
+
+
+def compared_locally(compared: int, of: int) -> str:
+    """How far local evidence went along a shortlist."""
+    return f"Compared locally: {compared:,} of {of:,}, then the evidence was decisive."
+
+
+def did_not_help(species: str, by_cosine: float, by_all: float) -> str:
+    """That a species is better matched without local evidence, from the shares of queries first right."""
+    return (
+        f"Local evidence did not help {species} when it was calibrated: first right {_whole(by_cosine)} % by the "
+        f"embedding, {_whole(by_all)} % with it."
+    )
 
 
 def new_or_known(p_new: float, ci95: tuple[float, float] | None = None) -> str:
@@ -164,7 +181,7 @@ def _whole(p: float) -> str:
 
 def _points(facts: Facts) -> str | None:
     if facts.matches is None:
-        return None
+        return "points not compared: a nearer candidate was decisive" if facts.stopped else None
     if facts.matches == 0:
         return "no points match"
     noun = "point matches" if facts.matches == 1 else "points match"

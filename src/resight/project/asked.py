@@ -12,6 +12,7 @@ from resight.catalogue import store
 from resight.catalogue.store import StoredSplit
 from resight.errors import InputError, UnknownName
 from resight.project.calibrated import CalibrationMethods
+from resight.project.chosen import Models
 from resight.project.folder import refuse_picture
 from resight.types import Annotation
 
@@ -75,7 +76,7 @@ class ModelMethods(CalibrationMethods):
         self,
         *,
         split: str,
-        model: str | None = None,
+        model: Models = None,
         species: Sequence[str] | None = None,
         per_query: str | Path | None = None,
         against: str | None = None,
@@ -85,7 +86,9 @@ class ModelMethods(CalibrationMethods):
 
         Args:
             split: A frozen split.
-            model: Its name; ``None``: the default model.
+            model: Its name; ``None``: the default model; several answer as one, see
+                :mod:`resight.ensemble.shares`. Where they were calibrated on this very split, one number a model and
+                species has been fitted on what is scored here, and the result's warnings say so.
             species: Only these; no report is kept then.
             per_query: A CSV to write every query's candidates to.
             against: An older model to compare with, query by query.
@@ -94,7 +97,7 @@ class ModelMethods(CalibrationMethods):
 
         Raises:
             UnknownName: a split, model or species that is not there.
-            InputError: ``against`` is the model itself.
+            InputError: ``against`` is the model itself; or several models that nobody has calibrated.
         """
         from resight.embedding import passport_for
         from resight.evaluation import evaluate
@@ -112,36 +115,37 @@ class ModelMethods(CalibrationMethods):
             raise InputError(f"split {split!r} has no test annotations; freeze another one")
         UnknownName.require("species in the test side of the split", species or (), known)
         test = [a for a in in_test if species is None or frozen.species[a.annotation_id] in species]
-        found = self._find_model(model)
+        chosen = self._choose(model, split=split)
         old = None if against is None else self._find_model(against)
-        network, old_network = self._runtime(found), None if old is None else self._runtime(old)
-        if old_network is not None and passport_for(old_network) == passport_for(network):
-            raise InputError(f"--against {against!r} is the same model as {found.name!r}; name the older one")
-        outcome, _ = self._embed(test, found.name, network)
+        old_network = None if old is None else self._runtime(old)
+        if old_network is not None and passport_for(old_network) == chosen.passport:
+            raise InputError(f"--against {against!r} is the same model as {chosen.name!r}; name the older one")
+        embeddings = self._embed_chosen(test, chosen, frozen.species)
         compared = None
         if old is not None and old_network is not None:
             compared = self._embed(test, old.name, old_network)[0].embeddings
         result = evaluate(
             frozen,
-            outcome.embeddings,
+            embeddings,
             species=species,
             per_query=None if per_query is None else Path(per_query),
-            warnings=moved_on(frozen, annotations),
-            trained_on=self._trained_on(found, frozen),
+            warnings=[*moved_on(frozen, annotations), *chosen.told(known if species is None else species, split)],
+            trained_on=self._trained_on(chosen.found, frozen),
             against=compared,
-            against_trained_on=None if old is None else self._trained_on(old, frozen),
+            against_trained_on=None if old is None else self._trained_on([old], frozen),
             rerank=self._reranked(rerank, test, frozen),
         )
-        result = replace(result, weights_hash=network.weights_hash)
+        result = replace(result, weights_hash=chosen.weights_hash)
         if species is None and rerank == "none":  # a part does not take the place of the whole
             versus = "" if old is None else f"-against-{old.name}"
-            write_json(self.reports_folder / f"evaluate-{found.name}{versus}-{split}.json", result.as_json())
+            write_json(self.reports_folder / f"evaluate-{chosen.name}{versus}-{split}.json", result.as_json())
         return result
 
-    def _trained_on(self, found: FoundModel, split: StoredSplit) -> TrainedOn:
+    def _trained_on(self, models: Sequence[FoundModel], split: StoredSplit) -> TrainedOn:
+        """What any of the models was trained on."""
         from resight.evaluation import run_history, what_was_trained_on
 
-        history = run_history(found.folder, self.runs_folder)
+        history = [run for one in models for run in run_history(one.folder, self.runs_folder)]
         with self.database.reading() as connection:
             there = {entry["name"] for entry in store.split_names(connection)}
             named = {run["split"] for run in history if run.get("split") in there} - {split.name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +11,18 @@ import numpy as np
 
 from resight.catalogue import store
 from resight.errors import InputError, UnknownName
+from resight.project.chosen import Chosen, Models, find_each, opened
 from resight.project.folder import ProjectFolder
 
 if TYPE_CHECKING:
     from resight.artefacts import Passport
     from resight.calibrating import Costs, Judged
     from resight.calibration.stored import Calibration
+    from resight.embedding import EmbeddingSet
     from resight.matching.local.comparer import LocalComparer
     from resight.matching.local.pairs import Numbers
     from resight.ranking import Ranking
+    from resight.settings import Policy
     from resight.types import Annotation
 
 RERANKS = ("none", "local")
@@ -35,12 +38,14 @@ class Calibrated:
         rerank: ``local`` where local evidence is part of it.
         path: The file.
         judged: The calibration with its figures, and those of the best cosine.
+        shares: Species → model → how much it counts, where several answer as one.
     """
 
     model: str
     rerank: str
     path: Path
     judged: Judged
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class CalibrationMethods(ProjectFolder):
@@ -55,44 +60,55 @@ class CalibrationMethods(ProjectFolder):
         self,
         *,
         split: str,
-        model: str | None = None,
+        model: Models = None,
         rerank: str = "none",
         species: Sequence[str] | None = None,
         costs: Costs | None = None,
+        recall: float | None = None,
     ) -> Calibrated:
         """Fit P(same) and P(new) on the test side of a split, and judge them on identities held out.
 
         Args:
             split: Whose test side; a model is trained on the other.
-            model: See :meth:`resight.project.Project.match`.
+            model: See :meth:`resight.project.Project.match`. Of several it is fitted first how much each counts, on all
+                of these identities: one number a model and species, which the figures of held-out ones have seen.
             rerank: ``local`` takes local evidence in.
             species: Only these.
             costs: Of a missed match and a false one, for the operating point.
+            recall: The share of queries whose shortlist is to hold the right animal: each species gets the shortest
+                that does, up to ``[local] shortlist``. ``None``: all have that one.
 
         Raises:
             UnknownName: no such split, model or species.
-            InputError: nothing to compare.
+            InputError: nothing to compare; a recall that is no share, or without local evidence; a model named twice.
         """
-        from resight.calibrating import calibrate, shortlists_of, suggested_shares
+        from resight.calibrating import calibrate, suggested_shares
+        from resight.calibration.shortlists import lengths_of, shortlists_of
+        from resight.calibration.stopping import require_recall
         from resight.calibration.stored import passport_of, write_calibration
-        from resight.embedding import passport_for
 
         self._require_rerank(rerank)
+        if recall is not None:
+            require_recall(recall)
+            if rerank != "local":
+                raise InputError(f"--recall {recall:g} is about what local evidence compares: add --rerank local")
         with self.database.reading() as connection:
             frozen = store.load_split(connection, split)
             revision = store.revision(connection)
             policy_of = store.policies(connection, self.settings)
             annotations = store.list_annotations(connection, self.settings)
         UnknownName.require("species", species or (), set(frozen.species.values()))
-        found = self._find_model(model)
-        network = self._runtime(found)
+        chosen = self._open(model)
         test = [a for a in annotations if frozen.subset.get(a.annotation_id) == store.TEST]
-        outcome, _ = self._embed(test, found.name, network)
+        chosen, embeddings = self._embed_fitting(test, chosen, frozen, policy_of)
         comparers = self._comparers({frozen.species[a.annotation_id] for a in test}) if rerank == "local" else {}
         shortlist = self._shortlist(rerank)
-        lists = shortlists_of(frozen, test, outcome.embeddings, policy_of, depth=2 * shortlist, species=species)
-        local = None
+        lists = shortlists_of(frozen, test, embeddings, policy_of, depth=2 * shortlist, species=species)
+        local, lengths = None, None
         if comparers:
+            lengths = lengths_of(lists, wanted=recall, longest=shortlist)
+            twice = lists.each({name: 2 * one.candidates for name, one in lengths.items()}, 2 * shortlist)
+            lists = lists.cut(twice.astype(np.int64))
             by_id = {a.annotation_id: a for a in test}
             local = self._local_arrays(
                 [by_id[key] for key in lists.ids],
@@ -102,18 +118,76 @@ class CalibrationMethods(ProjectFolder):
                 width=2 * shortlist,
             )
         passport = passport_of(
-            passport_for(network).decides,
+            chosen.passport.decides,
             shortlist=shortlist,
             local_key=self._local_key(rerank),
-            model=found.name,
+            model=chosen.name,
             split=split,
             catalogue_revision=revision,
         )
         shares = suggested_shares(annotations)
-        judged = calibrate(lists, local, passport, shares, shortlist=shortlist, costs=costs)
-        path = self._calibration_file(found.name, rerank)
+        judged = calibrate(lists, local, passport, shares, shortlist=shortlist, lengths=lengths, costs=costs)
+        path = self._calibration_file(chosen.name, rerank)
         write_calibration(judged.calibration, path)
-        return Calibrated(found.name, rerank, path, judged)
+        chosen.keep_shares(self._shares_file(chosen.name))
+        return Calibrated(chosen.name, rerank, path, judged, chosen.shares(judged.calibration.fusion.support))
+
+    def _open(self, models: Models) -> Chosen:
+        """Open a model, or several as equals.
+
+        Raises:
+            UnknownName: there is none of a name.
+            InputError: one is named twice.
+        """
+        found = find_each(models, self._find_model)
+        return opened(found, tuple(self._runtime(one) for one in found))
+
+    def _choose(self, models: Models, *, split: str = "SPLIT") -> Chosen:
+        """Open a model, or several as one, each of which counts as it has been calibrated.
+
+        Args:
+            models: As the user names them.
+            split: What they may be calibrated on, for the message.
+
+        Raises:
+            UnknownName: there is none of a name.
+            InputError: one is named twice, or nobody has calibrated them.
+            ArtefactMismatch: a calibration was made from something else.
+        """
+        chosen = self._open(models)
+
+        def alone(name: str, passport: Passport) -> Calibration | None:
+            return self._calibration(name, "none", passport)
+
+        return chosen.weighed(self._shares_file(chosen.name), alone, split)
+
+    def _embed_chosen(
+        self, annotations: Sequence[Annotation], chosen: Chosen, species_of: Mapping[str, str]
+    ) -> EmbeddingSet:
+        """Vectors of one model, or the joint ones of several."""
+        return chosen.join(self._embed_each(annotations, chosen), species_of)
+
+    def _embed_each(self, annotations: Sequence[Annotation], chosen: Chosen) -> list[EmbeddingSet]:
+        return [
+            self._embed(annotations, one.name, network)[0].embeddings
+            for one, network in zip(chosen.found, chosen.networks, strict=True)
+        ]
+
+    def _embed_fitting(
+        self, test: Sequence[Annotation], chosen: Chosen, split: store.StoredSplit, policy_of: Mapping[str, Policy]
+    ) -> tuple[Chosen, EmbeddingSet]:
+        """The vectors of a split's test side; of several models with what each counts, as it is fitted there."""
+        from resight.calibration.shortlists import shortlists_of
+        from resight.ensemble.shares import DEPTH
+
+        sets = self._embed_each(test, chosen)
+        if chosen.ensemble is not None:
+            lists = shortlists_of(split, test, chosen.join(sets, split.species), policy_of, depth=DEPTH)
+            chosen = chosen.fitted(sets, lists, split.name)
+        return chosen, chosen.join(sets, split.species)
+
+    def _shares_file(self, name: str) -> Path:
+        return self.folder / "calibrations" / name / "shares.json"
 
     def _calibration_file(self, model: str, rerank: str) -> Path:
         return self.folder / "calibrations" / model / f"{'cosine' if rerank == 'none' else rerank}.json"
@@ -155,8 +229,10 @@ class CalibrationMethods(ProjectFolder):
             comparers[name] = by_rules[rules]
         return comparers
 
-    def _shortlist(self, rerank: str) -> int:
-        """As many candidates as get a probability."""
+    def _shortlist(self, rerank: str, calibration: Calibration | None = None, species: str = "") -> int:
+        """As many candidates as get a probability: as a calibration found for the species, else as the settings say."""
+        if calibration is not None and species in calibration.lengths:
+            return calibration.lengths[species].candidates
         return self.settings.local.shortlist if rerank == "local" else DEFAULT_SHORTLIST
 
     def _local_key(self, rerank: str) -> str | None:

@@ -15,13 +15,14 @@ from resight.catalogue.policy import ViewpointTable, describe, is_allowed
 from resight.errors import InputError, UnknownName
 from resight.progress import track
 from resight.project.calibrated import CalibrationMethods
+from resight.project.chosen import Models
 from resight.project.folder import refuse_picture
 from resight.settings import CANONICAL_VIEWPOINTS, Policy
 from resight.types import Annotation, Box
 
 if TYPE_CHECKING:
     from resight.embedding import EmbeddingSet
-    from resight.matching.candidates import Match, Query, Scored
+    from resight.matching.candidates import CandidateSet, Match, Query, Scored
     from resight.matching.local.comparer import LocalComparer
     from resight.matching.pictures import PairLines, PairPicture
     from resight.matching.queries import QueryPhoto
@@ -40,7 +41,7 @@ class MatchMethods(CalibrationMethods):
         species: str | None = None,
         viewpoint: str | None = None,
         box: Box | None = None,
-        model: str | None = None,
+        model: Models = None,
         k: int = 20,
         same_animal: bool = False,
         by_encounter: bool = False,
@@ -56,7 +57,8 @@ class MatchMethods(CalibrationMethods):
             species: What they are compared inside; needed where the catalogue holds several.
             viewpoint: From where the animals are seen.
             box: The animal in the one photo.
-            model: Its name; ``None``: the default model.
+            model: Its name; ``None``: the default model; several answer as one, see
+                :mod:`resight.ensemble.shares`.
             k: How many annotations to return.
             same_animal: All photos show one animal.
             by_encounter: Photos that the catalogue has in one encounter and under one name are one query.
@@ -68,11 +70,11 @@ class MatchMethods(CalibrationMethods):
             html: A page to write with query and candidates.
 
         Raises:
-            InputError: a photo that cannot be used, no species where there are several, an unknown viewpoint.
+            InputError: a photo that cannot be used, no species where there are several, an unknown viewpoint,
+                or several models that nobody has calibrated.
             ArtefactMismatch: a calibration that was made from something else.
         """
         from resight.calibration.evidence import Group
-        from resight.embedding import passport_for
         from resight.matching import queries, sheet
         from resight.matching.answering import answer
         from resight.matching.candidates import as_match, candidate_set, parse_include, shortlist
@@ -103,23 +105,24 @@ class MatchMethods(CalibrationMethods):
             raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")
         comparer = self._comparers([name])[name] if rerank == "local" else None
         gallery = self._annotations([name])
-        found = self._find_model(model)
-        network = self._runtime(found)
-        calibration = self._calibration(found.name, rerank, passport_for(network))
-        outcome, _ = self._embed(gallery, found.name, network)
+        chosen = self._choose(model)
+        calibration = self._calibration(chosen.name, rerank, chosen.passport)
+        embeddings = self._embed_chosen(gallery, chosen, {one.annotation_id: name for one in gallery})
         gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
         photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, seen, box), gallery)
         self._require_allowed(photos, name, policy)
         groups = queries.grouped(
             photos, by="animal" if same_animal else "encounter" if by_encounter else "photo", policy=policy
         )
-        row_of = outcome.embeddings.row_of()
-        width = self._shortlist(rerank)
+        row_of = embeddings.row_of()
+        width = self._shortlist(rerank, calibration, name)
+        decisive = None if calibration is None else calibration.decisive(name)
         answers, entries, compared = [], [], []
-        embedder = None if html is None else found.load()
+        embedder = None if html is None else chosen.for_heat()
+        describe = chosen.describe(name)
         by_id = {annotation.annotation_id: annotation for annotation in gallery}
         for group in track(groups, "match", len(groups)):
-            query, note = queries.make_query(group, name, network, network.config.image_size, policy=policy)
+            query, note = queries.make_query(group, name, describe, policy=policy)
             if unnamed:
                 unsaid = (
                     f"{unnamed:,} annotations of the catalogue have no species yet, and nothing is compared with them "
@@ -127,10 +130,11 @@ class MatchMethods(CalibrationMethods):
                 )
                 note = unsaid if note is None else f"{note} {unsaid}"
             among = candidate_set(query, gallery, policy, row_of, include)
-            scored = shortlist(query, among, outcome.embeddings, row_of, max(k, width))
+            scored = shortlist(query, among, embeddings, row_of, max(k, width))
             lines: dict[str, PairLines] = {}
             if comparer is not None:
-                scored, lines = self._with_local(query, group, scored, comparer, width)
+                first, lines = self._with_local(query, group, scored[:width], among, comparer, decisive)
+                scored = [*first, *scored[width:]]
             judged = answer(
                 scored, among, Group(name, query.viewpoint), calibration, shortlist=width, share_of_new=share_of_new
             )
@@ -140,7 +144,7 @@ class MatchMethods(CalibrationMethods):
                 query,
                 among,
                 [*close, *judged.scored[width:]][:k],
-                model=found.name,
+                model=chosen.name,
                 note=note,
                 p_new=judged.p_new,
                 p_new_ci95=judged.p_new_ci95,
@@ -148,15 +152,17 @@ class MatchMethods(CalibrationMethods):
                 reranked=judged.reranked,
             )
             answers.append(match)
-            compared += [Comparison(key, found.name, match.compared, match.of) for key in sorted(query.own_annotations)]
-            if embedder is not None:
-                pairs = self._pictures(embedder, group, match, outcome.embeddings, by_id, lines)
+            compared += [
+                Comparison(key, chosen.name, match.compared, match.of) for key in sorted(query.own_annotations)
+            ]
+            if html is not None:
+                pairs = self._pictures(embedder, group, match, embeddings, by_id, lines)
                 entries.append(sheet.SheetEntry(match, queries.previews(group), pairs))
         if compared:
             with self.database.writing(raises_revision=False) as (connection, _):
                 record(connection, compared)
         if html is not None:
-            self._write_sheet(Path(html), entries, gallery, found.name)
+            self._write_sheet(Path(html), entries, gallery, chosen.name)
         return answers
 
     def _viewpoint(self, said: str | None) -> str | None:
@@ -174,43 +180,53 @@ class MatchMethods(CalibrationMethods):
                 )
 
     def _with_local(
-        self, query: Query, photos: Sequence[QueryPhoto], scored: Sequence[Scored], comparer: LocalComparer, width: int
+        self,
+        query: Query,
+        photos: Sequence[QueryPhoto],
+        scored: Sequence[Scored],
+        among: CandidateSet,
+        comparer: LocalComparer,
+        decisive: float | None,
     ) -> tuple[list[Scored], dict[str, PairLines]]:
-        """The first ``width`` candidates with their local evidence, and the matched points of each."""
+        """The candidates with their local evidence, and the matched points of each.
+
+        Behind the group in which a candidate's evidence reaches ``decisive`` they have none. One without a name answers
+        no question, and what is compared although a reason speaks against it is nothing that the calibration has seen:
+        these end no search.
+        """
         from resight.images import read_file
         from resight.matching.answering import best_pairs
         from resight.matching.pictures import pair_lines
 
-        first = list(scored[:width])
-        if not first:
-            return list(scored), {}
-        animals = [one.annotation for one in first]
+        if not scored:
+            return [], {}
+        animals = [one.annotation for one in scored]
         known = [one for one in query.known_as if one is not None]
         with self.database.reading() as connection:
             outlines = store.outlines(connection, [a.annotation_id for a in (*animals, *known)])
         features = comparer.features([*animals, *known], outlines)
         ids = [one.annotation_id for one in animals]
-        by_photo, sizes = [], []
+        own = []
         for photo in photos:
             if photo.known_as is not None and photo.known_as.annotation_id in features.keys:
                 mine = features.load(photo.known_as.annotation_id)
             else:
                 content = read_file(photo.path)
                 mine = comparer.features_of_photo(content, str(photo.path), photo.box, photo.theta_rad)
-            by_photo.append(comparer.compare(mine, ids, features))
-            sizes.append(mine.size)
-        best = best_pairs(by_photo)
-        told = [replace(one, evidence=summary) for one, (summary, _) in zip(first, best, strict=True)]
+            own.append(mine)
+        may_end = [one.individual is not None and one.annotation_id not in among.despite for one in animals]
+        best = best_pairs(comparer.compare(own, ids, features, decisive=decisive, may_end=may_end))
+        told = [one if pair is None else replace(one, evidence=pair[0]) for one, pair in zip(scored, best, strict=True)]
         lines = {
-            key: pair_lines(evidence, sizes[summary.photo], features.load(key).size)
-            for key, (summary, evidence) in zip(ids, best, strict=True)
-            if evidence is not None
+            key: pair_lines(pair[1], own[pair[0].photo].size, features.load(key).size)
+            for key, pair in zip(ids, best, strict=True)
+            if pair is not None and key in features.keys
         }
-        return [*told, *scored[width:]], lines
+        return told, lines
 
     def _pictures(
         self,
-        embedder: Embedder,
+        embedder: Embedder | None,
         photos: Sequence[QueryPhoto],
         match: Match,
         embeddings: EmbeddingSet,
@@ -229,7 +245,7 @@ class MatchMethods(CalibrationMethods):
             for c in match.candidates
         }
         first = [c.annotation_id for c in match.candidates[:HEATED]]
-        if not first or embedder.config.pooling == "backbone":
+        if not first or embedder is None or embedder.config.pooling == "backbone":
             return drawn
         size = embedder.config.image_size
         chips = self._chips([by_id[key] for key in first], size)

@@ -83,13 +83,24 @@ def test_only_the_best_of_the_first_look_go_on_and_stand_before_the_others() -> 
 def test_decisive_evidence_ends_the_search_after_its_group() -> None:
     counts = (2, 3, 10, 3, 12, 12)
     network = Scripted((), counts)
-    plan = MatchPlan(decisive=5.0, group=2)
+    plan = MatchPlan(decisive=2.5, group=2)  # the squares of ten confidences of 0.5
     evidence = matcher(network, plan).compare(features(11), keys(6), load)
     assert [names for _, names in network.asked] == [[0, 1], [2, 3]]
     assert [None if one is None else one.count for one in evidence] == [2, 3, 10, 3, None, None]
     assert order_by_evidence(evidence) == [2, 1, 3, 0, 4, 5]
-    undecided = matcher(Scripted((), counts), MatchPlan(decisive=7.0, group=2)).compare(features(11), keys(6), load)
+    undecided = matcher(Scripted((), counts), MatchPlan(decisive=3.5, group=2)).compare(features(11), keys(6), load)
     assert None not in undecided
+
+
+def test_candidates_without_points_are_told_from_those_that_were_not_compared() -> None:
+    network = Scripted((), (2, 3, 10, 3))
+    plan = MatchPlan(decisive=2.5, group=2)
+    candidates = [None, "0", "2", None, "1"]
+    evidence = matcher(network, plan, geometry=GeometrySpec()).compare(features(11), candidates, load)
+    assert [names for _, names in network.asked] == [[0], [2]]  # a place in its group is taken all the same
+    assert [None if one is None else one.count for one in evidence] == [0, 2, 10, 0, None]
+    assert [one.inlier_count for one in (evidence[0], evidence[3]) if one is not None] == [0, 0]
+    assert matcher(Scripted((), ()), plan).compare(features(11), [None, None], load)[1] is not None
 
 
 def test_a_candidate_that_comes_again_is_not_loaded_again() -> None:

@@ -27,7 +27,7 @@ def blobs(width: int = 200, height: int = 160) -> NDArray[np.uint8]:
     return np.kron(coarse, np.ones((8, 8, 1))).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", list(DIMENSIONS))
+@pytest.mark.parametrize("name", list(EXTRACTORS))
 def test_a_mark_is_found_again_where_it_moved(name: ExtractorName) -> None:
     picture = blobs()
     query, candidate = picture[8:136, 16:176], picture[24:152, 32:192]  # what was at (40, 40) is at (24, 24)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from resight.errors import InputError
 from resight.matching.local.features import LocalFeatures
 from resight.matching.local.geometry import GeometrySpec, find_inliers
-from resight.matching.local.lightglue import WHOLE, Effort, LightGlue, PairMatches, Prepared
+from resight.matching.local.lightglue import WHOLE, Effort, PairMatches
 
 REMEMBERED = 256  # candidates whose features stay in memory; half a megabyte each at 512 points
 
@@ -29,7 +30,8 @@ class MatchPlan:
         whole: What the best candidates go through.
         first: What all candidates go through before; ``None``: all of them go through ``whole`` at once.
         finished: How many candidates, the best of the first look, go on.
-        decisive: The confidences of one candidate's matches together that end the search; ``None`` never ends it.
+        decisive: The sum of squared confidences of one candidate's matches that ends the search; ``None`` never ends
+            it.
         group: Candidates, in the shortlist's order, between two looks at whether the search is over.
     """
 
@@ -83,6 +85,11 @@ class Evidence:
         return float(self.matches.confidences.sum())
 
     @property
+    def squared_confidence(self) -> float:
+        """The squares of the matches' confidences together: what is held against ``MatchPlan.decisive``."""
+        return float((self.matches.confidences.astype(np.float64) ** 2).sum())
+
+    @property
     def inlier_count(self) -> int | None:
         """How many matches agree with one map."""
         return None if self.inliers is None else int(self.inliers.sum())
@@ -91,6 +98,24 @@ class Evidence:
     def inlier_confidence(self) -> float | None:
         """The confidences of these together: the geometric score of a pair."""
         return None if self.inliers is None else float(self.matches.confidences[self.inliers].sum())
+
+
+def nothing_found() -> Evidence:
+    """What a photo without points has in common with any other: that was looked for, and there is none."""
+    rows, points = np.empty(0, np.int64), np.empty((0, 2), np.float32)
+    return Evidence(PairMatches(rows, rows, np.empty(0, np.float32)), points, points, np.empty(0, np.bool_), whole=True)
+
+
+class Matcher(Protocol):
+    """A network that matches the points of photos; what it prepares is its own."""
+
+    def prepare(self, features: LocalFeatures) -> Any:
+        """Do for one photo what does not depend on the other."""
+        ...
+
+    def match(self, query: Any, candidates: Sequence[Any], effort: Effort = WHOLE) -> list[PairMatches]:
+        """The matches of one photo with each of the others."""
+        ...
 
 
 class LocalMatcher:
@@ -105,7 +130,7 @@ class LocalMatcher:
 
     def __init__(
         self,
-        network: LightGlue,
+        network: Matcher,
         plan: MatchPlan | None = None,
         *,
         geometry: GeometrySpec | None = None,
@@ -115,17 +140,24 @@ class LocalMatcher:
         self._plan = plan or MatchPlan()
         self._geometry = geometry
         self._remembered = remembered
-        self._known: OrderedDict[str, tuple[LocalFeatures, Prepared]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[LocalFeatures, Any]] = OrderedDict()
 
     def compare(
-        self, query: LocalFeatures, candidates: Sequence[str], load: Callable[[str], LocalFeatures]
+        self,
+        query: LocalFeatures,
+        candidates: Sequence[str | None],
+        load: Callable[[str], LocalFeatures],
+        *,
+        may_end: Sequence[bool] | None = None,
     ) -> list[Evidence | None]:
         """Compare one photo with the candidates of its shortlist.
 
         Args:
             query: Its features.
-            candidates: Keys of the candidates, the nearest by the embedding first.
+            candidates: Keys of the candidates, the nearest by the embedding first; ``None`` is one without features, in
+                which nothing is found, and which has its place in its group all the same.
             load: Gives the features of a key, whose content never changes.
+            may_end: For each candidate whether it can be decisive at all; ``None``: each can.
 
         Returns:
             One a candidate; ``None`` for those behind the group in which the evidence was decisive.
@@ -133,15 +165,21 @@ class LocalMatcher:
         prepared = self._network.prepare(query)
         found: list[Evidence | None] = []
         for start in range(0, len(candidates), self._plan.group):
-            there = [self._candidate(key, load) for key in candidates[start : start + self._plan.group]]
-            group = self._compare_group(query, prepared, there)
+            keys = candidates[start : start + self._plan.group]
+            there = [self._candidate(key, load) for key in keys if key is not None]
+            compared = iter(self._compare_group(query, prepared, there) if there else ())
+            group = [nothing_found() if key is None else next(compared) for key in keys]
             found += group
-            if self._plan.decisive is not None and any(one.confidence >= self._plan.decisive for one in group):
+            ending = [True] * len(group) if may_end is None else may_end[start : start + self._plan.group]
+            if any(may and self._is_decisive(one) for may, one in zip(ending, group, strict=True)):
                 break
         return found + [None] * (len(candidates) - len(found))
 
+    def _is_decisive(self, evidence: Evidence) -> bool:
+        return self._plan.decisive is not None and evidence.squared_confidence >= self._plan.decisive
+
     def _compare_group(
-        self, query: LocalFeatures, prepared: Prepared, candidates: Sequence[tuple[LocalFeatures, Prepared]]
+        self, query: LocalFeatures, prepared: Any, candidates: Sequence[tuple[LocalFeatures, Any]]
     ) -> list[Evidence]:
         plan = self._plan
         if plan.first is None:
@@ -158,7 +196,7 @@ class LocalMatcher:
     def _as_evidence(
         self,
         query: LocalFeatures,
-        candidates: Sequence[tuple[LocalFeatures, Prepared]],
+        candidates: Sequence[tuple[LocalFeatures, Any]],
         matches: Sequence[PairMatches],
         whole: set[int],
     ) -> list[Evidence]:
@@ -169,7 +207,7 @@ class LocalMatcher:
             evidence.append(Evidence(found, here, there, inliers, row in whole))
         return evidence
 
-    def _candidate(self, key: str, load: Callable[[str], LocalFeatures]) -> tuple[LocalFeatures, Prepared]:
+    def _candidate(self, key: str, load: Callable[[str], LocalFeatures]) -> tuple[LocalFeatures, Any]:
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]

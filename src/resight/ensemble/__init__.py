@@ -1,0 +1,1 @@
+"""Several models as one: how much each counts in a species, and their vectors as one set of vectors."""
