@@ -35,6 +35,7 @@ from resight.matching.local.extractors import load_extractor
 from resight.matching.local.features import ExtractorSpec, LocalFeatures
 from resight.matching.local.lightglue import Effort, LightGlue, load_kornias, load_matcher
 from resight.matching.local.store import show
+from resight.memory import freed_memory_kept
 from resight.outlines import read_outline
 from resight.types import Box
 
@@ -110,6 +111,7 @@ def peer(spec: ExtractorSpec) -> Compare:
             "image_size": torch.tensor([one.size]),
         }
 
+    @freed_memory_kept()  # as ours does
     def compare(query: LocalFeatures, candidates: Sequence[LocalFeatures]) -> list[float]:
         with torch.inference_mode():
             pairs = (network({"image0": given(query), "image1": given(one)}) for one in candidates)

@@ -1,7 +1,7 @@
 """Matching beyond cosine: local evidence, fusion, calibration and unknown animals, measured on the test side of splits.
 
     python benchmarks/matching.py evidence PROJECT STORE --split S --model M [--species nyala] [--depth 50]
-           [--points 256] [--box] [--extractor aliked-n16] [--enlarged 1] [--queries N] [--part 0/2]
+           [--points 256] [--box | --foreground] [--extractor aliked-n16] [--enlarged 1] [--queries N] [--part 0/2]
     python benchmarks/matching.py symmetry PROJECT STORE --split S --model M [--points 256] [--count 300]
 
 ``evidence`` compares every test annotation with the first ``--depth`` of its shortlist, as matching makes it, and keeps
@@ -34,10 +34,11 @@ from resight.catalogue.store import StoredSplit
 from resight.matching.local.evidence import ADAPTIVE, Evidence, LocalMatcher
 from resight.matching.local.extractors import load_extractor
 from resight.matching.local.features import ExtractorName, ExtractorSpec, LocalFeatures
+from resight.matching.local.foreground import Estimates
 from resight.matching.local.geometry import GeometrySpec
 from resight.matching.local.lightglue import PairMatches, load_matcher
 from resight.matching.local.pairs import numbers_of
-from resight.matching.local.store import make_features
+from resight.matching.local.store import fit_estimates, make_features
 from resight.project.folder import ProjectFolder
 from resight.types import Annotation
 
@@ -55,18 +56,21 @@ class Way:
     """How local evidence is computed.
 
     The longer side of an evidence chip is at most 640 px times ``enlarged``; no photo is enlarged by more than that.
+    Without ``outline``, points are those of the whole box or, with ``foreground``, where the animal is estimated to be.
     """
 
     extractor: ExtractorName
     points: int
     outline: bool
     enlarged: float = 1.0
+    foreground: bool = False
 
     @property
     def folder_name(self) -> str:
         """Under which it is kept."""
         larger = "" if self.enlarged == 1 else f"-{self.enlarged:g}x"
-        return f"{self.extractor}-{self.points}-{'outline' if self.outline else 'box'}{larger}"
+        kept = "outline" if self.outline else "estimate" if self.foreground else "box"
+        return f"{self.extractor}-{self.points}-{kept}{larger}"
 
     @property
     def spec(self) -> ExtractorSpec:
@@ -192,10 +196,15 @@ def compute(project: ProjectFolder, folder: Path, side: Side, way: Way, pairs: S
     started = time.process_time()
     # Each process makes a part of the features, and waits for none: what is there when it is needed is not made again.
     extractor = load_extractor(way.spec)
+    roots = project.settings.image_roots
+    estimates = Estimates(folder / "features" / "foreground") if way.foreground else None
+    if estimates is not None:
+        fit_estimates(side.annotations.values(), roots, way.spec, estimates)
     for some in (both[place::parts], needed):
         chosen = [side.annotations[key] for key in some]
-        features = make_features(chosen, outlines, project.settings.image_roots, folder / "features", extractor)
+        features = make_features(chosen, outlines, roots, folder / "features", extractor, estimates)
         print(f"features: {features.made} made, {len(features.by_outline)} of {len(features.keys)} by outline, "
+              f"{len(features.by_estimate)} by estimate, "
               f"{len(features.broken)} broken outlines, {len(features.failures)} failures, "
               f"{time.process_time() - started:.0f} s of CPU", flush=True)  # fmt: skip
     matcher = LocalMatcher(load_matcher(way.spec.name), ADAPTIVE, geometry=GeometrySpec(), remembered=500)
@@ -228,7 +237,8 @@ class Study:
         model: Whose vectors make the shortlists.
         species: Of the queries.
         ks: Lengths of the shortlist.
-        points: Keypoints a photo; ``outline`` whether only those inside the animal's outline, ``extractor`` of what.
+        points: Keypoints a photo; ``outline`` whether only those inside the animal's outline, ``foreground`` whether
+            those where the animal is estimated to be, ``extractor`` of what.
         queries: How many are drawn; ``None`` takes all.
         shortlist: Candidates for calibration and unknown animals; ``None`` leaves these out. Twice as many are needed.
         pooled: Studies of one value here are averaged, queries counting alike.
@@ -243,6 +253,7 @@ class Study:
     outline: bool = True
     extractor: ExtractorName = "aliked-n16"
     enlarged: float = 1.0
+    foreground: bool = False
     queries: int | None = None
     shortlist: int | None = None
     pooled: str = ""
@@ -291,14 +302,20 @@ def open_study(project: ProjectFolder, folder: Path, study: Study, known: Mappin
 
 def way_of(study: Study) -> Way:
     """How its evidence is computed."""
-    return Way(study.extractor, study.points, study.outline, study.enlarged)
+    return Way(study.extractor, study.points, study.outline, study.enlarged, study.foreground)
+
+
+def asked_way(arguments: argparse.Namespace) -> Way:
+    """How local evidence is asked for on the command line."""
+    outline = not (arguments.box or arguments.foreground)
+    return Way(arguments.extractor, arguments.points, outline, arguments.enlarged, arguments.foreground)
 
 
 def run_symmetry(arguments: argparse.Namespace) -> int:
     """``symmetry``: drawn pairs of shortlists compared both ways."""
     torch.set_num_threads(1)
     project = ProjectFolder(arguments.project)
-    way = Way(arguments.extractor, arguments.points, not arguments.box, arguments.enlarged)
+    way = asked_way(arguments)
     side = open_side(project, arguments.split, arguments.model, arguments.species, arguments.depth)
     pairs = pairs_wanted(side.shortlists, drawn_queries(side.shortlists, None))
     drawn = [pairs[row] for row in np.random.default_rng(0).permutation(len(pairs))[: arguments.count]]
@@ -307,8 +324,9 @@ def run_symmetry(arguments: argparse.Namespace) -> int:
     with project.database.reading() as connection:
         outlines = catalogue.outlines(connection, needed) if way.outline else {}
     chosen = [side.annotations[key] for key in needed]
-    features = make_features(chosen, outlines, project.settings.image_roots, arguments.store / "features",
-                             load_extractor(way.spec))  # fmt: skip
+    folder, roots = arguments.store / "features", project.settings.image_roots
+    estimates = Estimates(folder / "foreground") if way.foreground else None
+    features = make_features(chosen, outlines, roots, folder, load_extractor(way.spec), estimates)
     matcher = LocalMatcher(load_matcher(way.spec.name), ADAPTIVE, remembered=500)
 
     def load(key: str) -> LocalFeatures:
@@ -333,7 +351,7 @@ def run_evidence(arguments: argparse.Namespace) -> int:
     """``evidence``."""
     torch.set_num_threads(1)
     project = ProjectFolder(arguments.project)
-    way = Way(arguments.extractor, arguments.points, not arguments.box, arguments.enlarged)
+    way = asked_way(arguments)
     side = open_side(project, arguments.split, arguments.model, arguments.species, arguments.depth)
     queries = drawn_queries(side.shortlists, arguments.queries)
     compute(project, arguments.store, side, way, pairs_wanted(side.shortlists, queries), arguments.part)
@@ -354,6 +372,9 @@ def main() -> int:
         command.add_argument("--depth", type=int, default=50)
         command.add_argument("--points", type=int, default=256)
         command.add_argument("--box", action="store_true", help="keypoints of the whole box, even with an outline")
+        command.add_argument(
+            "--foreground", action="store_true", help="where the animal is estimated to be, without outlines"
+        )
         command.add_argument("--extractor", default="aliked-n16")
         command.add_argument("--enlarged", type=float, default=1.0)
         command.add_argument("--queries", type=int)

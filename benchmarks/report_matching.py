@@ -101,10 +101,11 @@ def top1_rows(studies: Sequence[Studied]) -> list[Row]:
                 {
                     "study": name, "species": study.species, "model": ", ".join(one.study.model for one in studies),
                     "points": study.points, "enlarged": study.enlarged,
-                    "inside": "outline" if study.outline else "box", "queries": len(hits),
-                    "individuals": len(np.unique(codes)), "k": k, "way": way, "top1": figures[:, 0].mean(),
-                    "top1_low": low, "top1_high": high, "difference": figures[:, 1].mean(),
-                    "difference_low": worse, "difference_high": better, "share_of_pairs_computed": computed,
+                    "inside": "estimate" if study.foreground else "outline" if study.outline else "box",
+                    "queries": len(hits), "individuals": len(np.unique(codes)), "k": k, "way": way,
+                    "top1": figures[:, 0].mean(), "top1_low": low, "top1_high": high,
+                    "difference": figures[:, 1].mean(), "difference_low": worse, "difference_high": better,
+                    "share_of_pairs_computed": computed,
                 }
             )  # fmt: skip
     return rows

@@ -12,6 +12,7 @@ from resight.settings import (
     FILE_NAME,
     EncounterRule,
     IndividualMerge,
+    LocalRules,
     Only,
     QualityRules,
     SpeciesMerge,
@@ -307,3 +308,12 @@ def test_a_project_that_is_not_there_is_said_and_not_replaced_by_another(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProjectNotFound, match="or any folder above; make a project with `resight init DIR`"):
         find_project()
+
+
+def test_where_keypoints_lie_is_set_for_all_and_for_a_species(tmp_path: Path) -> None:
+    found = read(written(tmp_path, '[local]\nforeground = "box"\n[local.cow]\n[local.nyala]\nforeground = "estimate"'))
+    assert found.local == LocalRules(foreground="box")
+    assert [found.local_rules(name).foreground for name in ("nyala", "cow", "lion")] == ["estimate", "box", "box"]
+    assert read(written(tmp_path, "")).local.foreground == "estimate"
+    with pytest.raises(SettingsError, match=r"local\.cow\.foreground is 'outline'; expected \"estimate\" or"):
+        read(written(tmp_path, '[local.cow]\nforeground = "outline"\n'))

@@ -26,6 +26,7 @@ _OFFSET = re.compile(r"([+-])([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?")
 CANONICAL_VIEWPOINTS = ("left", "right", "front", "back", "up", "down")
 SIDES = ("left", "right")
 EXTRACTORS = ("aliked-n16", "aliked-n16rot", "disk", "xfeat", "loftr")
+FOREGROUNDS = ("estimate", "box")
 
 TEMPLATE = """\
 # Settings of a resight project. Commands read this file anew each time.
@@ -91,6 +92,7 @@ url = "sqlite:///catalogue.db"  # relative to this file
 # points = 256                  # keypoints an animal; 1000 or more of "loftr", whose points lie on a grid
 # weights = "loftr_outdoor.ckpt"  # for "loftr" only: the authors' file, relative to this one
 # shortlist = 50                # candidates of the embedding that are compared
+# foreground = "estimate"       # where there is no outline: the animal found by its look; "box" for the whole box
 
 # Training recipes of your own: a base (tiny, tuned, paper, … or another of yours) and what differs from it.
 # [recipes.night]
@@ -177,12 +179,15 @@ class LocalRules:
         points: Keypoints an animal.
         weights: The file with LoFTR's weights, for that extractor only.
         shortlist: Candidates of the embedding that are compared; the same for all species.
+        foreground: Where the keypoints of an annotation without outline are: ``box``, anywhere in its box, or
+            ``estimate``, where :mod:`resight.matching.local.foreground` finds the animal.
     """
 
     extractor: str = "aliked-n16"
     points: int = 256
     shortlist: int = 50
     weights: Path | None = None
+    foreground: str = "estimate"
 
 
 @dataclass(frozen=True)
@@ -495,7 +500,8 @@ class _Checker:
 
     def local(self, table: Mapping[str, Any], key: str, usual: LocalRules | None = None) -> LocalRules:
         """Rules of a species where ``usual``, those of all, are given: its shortlist is theirs."""
-        self.keys(table, {"extractor", "points", "weights", *(() if usual else ("shortlist",))}, f"{key}.")
+        known = {"extractor", "points", "weights", "foreground"}
+        self.keys(table, known if usual else {*known, "shortlist"}, f"{key}.")
         usual = usual or LocalRules()
         extractor = table.get("extractor", usual.extractor)
         weights = usual.weights
@@ -503,13 +509,16 @@ class _Checker:
             weights = self.path(table["weights"], f"{key}.weights")
         if extractor not in EXTRACTORS:
             raise self.fail(f"{key}.extractor", extractor, f"one of {', '.join(EXTRACTORS)}")
+        foreground = table.get("foreground", usual.foreground)
+        if foreground not in FOREGROUNDS:
+            raise self.fail(f"{key}.foreground", foreground, '"estimate" or "box"')
         numbers = {}
         for name, allowed in (("points", range(8, 4097)), ("shortlist", range(1, 1001))):
             number = table.get(name, getattr(usual, name))
             if type(number) is not int or number not in allowed:
                 raise self.fail(f"{key}.{name}", number, f"a whole number from {allowed.start} to {allowed.stop - 1}")
             numbers[name] = number
-        return LocalRules(extractor, **numbers, weights=weights)
+        return LocalRules(extractor, **numbers, weights=weights, foreground=foreground)
 
     def species_merge(self, table: Mapping[str, Any], key: str) -> SpeciesMerge:
         self.keys(table, {"into", "from", "source"}, f"{key}.")

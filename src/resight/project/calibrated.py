@@ -227,6 +227,8 @@ class CalibrationMethods(ProjectFolder):
                     rules, self.local_folder, self.settings.image_roots, device=best_device()
                 )
             comparers[name] = by_rules[rules]
+            if comparers[name].lacks_look(name):
+                comparers[name].learn_look(self._annotations([name]))
         return comparers
 
     def _shortlist(self, rerank: str, calibration: Calibration | None = None, species: str = "") -> int:

@@ -212,7 +212,8 @@ class MatchMethods(CalibrationMethods):
                 mine = features.load(photo.known_as.annotation_id)
             else:
                 content = read_file(photo.path)
-                mine = comparer.features_of_photo(content, str(photo.path), photo.box, photo.theta_rad)
+                place = photo.box, photo.theta_rad
+                mine = comparer.features_of_photo(content, str(photo.path), *place, species=query.species)
             own.append(mine)
         may_end = [one.individual is not None and one.annotation_id not in among.despite for one in animals]
         best = best_pairs(comparer.compare(own, ids, features, decisive=decisive, may_end=may_end))

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resight.errors import ArtefactMismatch, ImageError
 from resight.images import upright_size
 from resight.matching.local.extractors import Extractor
 from resight.matching.local.features import ExtractorSpec, LocalFeatures
-from resight.matching.local.store import FeatureSet, FeatureStore, make_features, show
+from resight.matching.local.foreground import CELLS, CellNetwork, Estimate, Estimates, Foreground
+from resight.matching.local.store import FeatureSet, FeatureStore, fit_estimates, make_features, show
 from resight.outlines import outline_of_box
 from resight.types import Annotation, Box
 
@@ -232,3 +235,109 @@ def test_a_query_photo_is_shown_without_a_catalogue() -> None:
     assert show(content, "q", None, 0.0, None, SPEC).inside(points).tolist() == [True, True]
     with pytest.raises(ImageError, match="does not fit"):
         show(content, "q", Box(99, 0, 5, 5), 0.0, None, SPEC)
+
+
+class Halves:
+    """In place of a network: the left half of each chip is animal."""
+
+    def cells(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
+        cells = np.full((CELLS, CELLS, 1), -1, np.float32)
+        cells[:, : CELLS // 2] = 1
+        return cells
+
+
+@pytest.fixture
+def one_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resight.matching.local.store.LEAST_PHOTOS", 1)
+
+
+class Fitted(Estimates):
+    """Estimates that count what they are fitted to."""
+
+    def __init__(self, folder: Path, *, is_sure: bool = True) -> None:
+        super().__init__(folder)
+        self.fitted: list[tuple[str, int]] = []
+        self._found = Foreground(np.ones(1), 0.0, 1.0 if is_sure else 0.0)
+
+    def is_fitted(self, species: str) -> bool:
+        return species in {name for name, _ in self.fitted}
+
+    def fit(self, species: str, chips: Iterable[NDArray[np.uint8]]) -> None:
+        self.fitted.append((species, len(list(chips))))
+
+    def known(self, species: str) -> Estimate | None:
+        sure = self.is_fitted(species) and self._found.is_sure
+        return Estimate(cast("CellNetwork", Halves()), self._found) if sure else None
+
+
+@pytest.mark.usefixtures("one_is_enough")
+def test_without_an_outline_points_are_kept_by_the_estimate(photos: Path, tmp_path: Path) -> None:
+    grid, estimates = Grid(), Fitted(tmp_path)
+    annotations = [photo_of(photos, name, seed) for seed, name in enumerate("abc")]
+    outlines = {"a": [[20, 0, 60, 0, 60, 40, 20, 40]], "b": "broken"}
+
+    def again(*, with_estimates: bool = True) -> FeatureSet:
+        used = estimates if with_estimates else None
+        fit_estimates(annotations, {"drawn": photos}, SPEC, estimates)
+        extractor = Extractor(SPEC, grid, "hash")
+        return make_features(annotations, outlines, {"drawn": photos}, tmp_path / "local", extractor, used)
+
+    features = again()
+    assert estimates.fitted == [(annotations[0].species, 3)]
+    assert (features.by_outline, features.by_estimate, set(features.broken)) == ({"a"}, {"b", "c"}, {"b"})
+    assert features.load("a").keypoints[:, 0].min() == 20
+    for name in "bc":
+        assert sorted(set(features.load(name).keypoints[:, 0].tolist())) == list(range(0, 30, 4))
+    second = again()
+    assert (second.made, second.keys, second.by_estimate) == (0, features.keys, features.by_estimate)
+    assert len(estimates.fitted) == 1
+    by_box = again(with_estimates=False)
+    assert (by_box.made, by_box.by_estimate) == (2, frozenset())
+    assert by_box.keys["a"] == features.keys["a"]
+    assert by_box.keys["c"] != features.keys["c"]
+    assert len(by_box.load("c")) == 150
+
+
+@pytest.mark.usefixtures("one_is_enough")
+def test_an_estimate_that_is_not_sure_keeps_the_box(photos: Path, tmp_path: Path) -> None:
+    annotations = [photo_of(photos, name, seed) for seed, name in enumerate("ab")]
+    estimates = Fitted(tmp_path, is_sure=False)
+    extractor = Extractor(SPEC, Grid(), "hash")
+    fit_estimates(annotations, {"drawn": photos}, SPEC, estimates)
+    features = make_features(annotations, {}, {"drawn": photos}, tmp_path / "local", extractor, estimates)
+    assert features.by_estimate == frozenset()
+    assert features.keys == made(annotations, photos, Grid()).keys
+    assert len(features.load("a")) == 150
+
+
+@pytest.mark.usefixtures("one_is_enough")
+def test_an_estimate_is_fitted_to_photos_that_can_be_read_of_each_species(photos: Path, tmp_path: Path) -> None:
+    annotations = [photo_of(photos, name, seed) for seed, name in enumerate("abcd")]
+    annotations[1] = replace(annotations[1], species="other")
+    annotations[2] = replace(annotations[2], species=None)
+    (photos / "d.png").unlink()
+    estimates = Fitted(tmp_path)
+    fit_estimates(annotations, {"drawn": photos}, SPEC, estimates)
+    features = make_features(
+        annotations, {}, {"drawn": photos}, tmp_path / "local", Extractor(SPEC, Grid(), "hash"), estimates
+    )
+    assert sorted(estimates.fitted) == sorted([(annotations[0].species, 1), ("other", 1)])
+    assert features.by_estimate == {"a", "b"}
+    assert len(features.load("c")) == 150
+    assert [failure.annotation_id for failure in features.failures] == ["d"]
+
+
+def test_a_photo_of_which_the_estimate_tells_nothing_keeps_its_box(photos: Path) -> None:
+    content = encoded(noise(0, 60, 40))
+    estimate = Estimate(cast("CellNetwork", Halves()), Foreground(np.ones(1), 5.0, 1.0))  # all of it
+    animal = show(content, "x", None, 0.0, None, SPEC, estimate)
+    assert animal.inside(np.float32([[0, 0], [59, 39]])).all()
+
+
+def test_few_photos_are_not_even_tried(photos: Path, tmp_path: Path) -> None:
+    estimates = Fitted(tmp_path)
+    a = photo_of(photos, "a", 1)
+    fit_estimates([a], {"drawn": photos}, SPEC, estimates)
+    features = make_features([a], {}, {"drawn": photos}, tmp_path / "local", Extractor(SPEC, Grid(), "h"), estimates)
+    assert estimates.fitted == []
+    assert (features.made, features.by_estimate) == (1, frozenset())

@@ -14,11 +14,12 @@ from resight.errors import InputError
 from resight.matching.local.evidence import ADAPTIVE, Evidence, LocalMatcher, Matcher, MatchPlan
 from resight.matching.local.extractors import Extractor, load_extractor
 from resight.matching.local.features import FEATURES_VERSION, ExtractorName, ExtractorSpec, LocalFeatures
+from resight.matching.local.foreground import FOREGROUND_VERSION, Estimates
 from resight.matching.local.geometry import GeometrySpec
 from resight.matching.local.lightglue import load_matcher
 from resight.matching.local.loftr import LoftrMatcher, load_loftr
 from resight.matching.local.pairs import PAIRS_VERSION, Numbers, PairStore, compare_pairs, comparing_key
-from resight.matching.local.store import FeatureSet, make_features, show
+from resight.matching.local.store import FeatureSet, fit_estimates, make_features, show
 from resight.outlines import Outline
 from resight.settings import LocalRules
 from resight.types import Annotation, Box
@@ -31,7 +32,7 @@ def rules_key(rules: LocalRules, of_species: Mapping[str, LocalRules]) -> str:
         rules: For all species without their own.
         of_species: The species' own.
     """
-    versions = FEATURES_VERSION, PAIRS_VERSION, asdict(ADAPTIVE), asdict(GeometrySpec())
+    versions = FEATURES_VERSION, FOREGROUND_VERSION, PAIRS_VERSION, asdict(ADAPTIVE), asdict(GeometrySpec())
     return key_of(_plain(rules), {name: _plain(own) for name, own in sorted(of_species.items())}, *versions)
 
 
@@ -59,6 +60,7 @@ class LocalComparer:
         self._spec = ExtractorSpec(cast("ExtractorName", rules.extractor), points=rules.points)
         self._folder, self._roots, self._device = folder, dict(roots), device
         self._weights = rules.weights
+        self._estimates = Estimates(folder / "foreground", device) if rules.foreground == "estimate" else None
         # LoFTR has but one way through its network.
         self._plan, self._geometry = MatchPlan() if rules.extractor == "loftr" else ADAPTIVE, GeometrySpec()
         self._matchers: dict[float | None, LocalMatcher] = {}
@@ -89,19 +91,38 @@ class LocalComparer:
             self._matchers[decisive] = LocalMatcher(self._network, plan, geometry=self._geometry)
         return self._matchers[decisive]
 
+    def lacks_look(self, species: str) -> bool:
+        """Whether it was never tried to tell a species from what is around it, and somebody wants that."""
+        return self._estimates is not None and not self._estimates.is_fitted(species)
+
+    def learn_look(self, annotations: Iterable[Annotation]) -> None:
+        """Fit where the animals are that have no outline; see :func:`fit_estimates`."""
+        if self._estimates is not None:
+            fit_estimates(annotations, self._roots, self._spec, self._estimates)
+
     def features(self, annotations: Iterable[Annotation], outlines: Mapping[str, Any]) -> FeatureSet:
         """The keypoints of annotations, made where they are not there; see :func:`make_features`."""
-        return make_features(annotations, outlines, self._roots, self._folder, self._extractor)
+        return make_features(annotations, outlines, self._roots, self._folder, self._extractor, self._estimates)
 
     def features_of_photo(
-        self, content: bytes, name: str, box: Box | None, theta_rad: float, outline: Outline | None = None
+        self,
+        content: bytes,
+        name: str,
+        box: Box | None,
+        theta_rad: float,
+        outline: Outline | None = None,
+        *,
+        species: str | None = None,
     ) -> LocalFeatures:
         """The keypoints of one animal in a photo that the catalogue does not know; nothing is kept.
+
+        Without an outline they are kept as those of its species are, by an estimate where it has one.
 
         Raises:
             ImageError: the photo or the box cannot be used.
         """
-        animal = show(content, name, box, theta_rad, outline, self._spec)
+        estimate = None if self._estimates is None or species is None else self._estimates.known(species)
+        animal = show(content, name, box, theta_rad, outline, self._spec, estimate)
         return self._extractor.extract(animal.chip, animal.inside)
 
     def compare_all(

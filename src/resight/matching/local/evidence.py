@@ -18,6 +18,7 @@ from resight.errors import InputError
 from resight.matching.local.features import LocalFeatures
 from resight.matching.local.geometry import GeometrySpec, find_inliers
 from resight.matching.local.lightglue import WHOLE, Effort, PairMatches
+from resight.memory import freed_memory_kept
 
 REMEMBERED = 256  # candidates whose features stay in memory; half a megabyte each at 512 points
 
@@ -142,6 +143,7 @@ class LocalMatcher:
         self._remembered = remembered
         self._known: OrderedDict[str, tuple[LocalFeatures, Any]] = OrderedDict()
 
+    @freed_memory_kept()
     def compare(
         self,
         query: LocalFeatures,

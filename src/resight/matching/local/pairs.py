@@ -20,7 +20,6 @@ from resight.calibration.evidence import LOCAL_FEATURES
 from resight.matching.local.evidence import Evidence, LocalMatcher, MatchPlan
 from resight.matching.local.geometry import GeometrySpec
 from resight.matching.local.store import FeatureSet
-from resight.memory import freed_memory_kept
 
 SURE = 0.6  # confidence from which a match counts as sure
 PAIRS_VERSION = 2  # raise it whenever the same features would give other numbers
@@ -102,7 +101,7 @@ def compare_pairs(
     """
     longest = max((len(row) for row in candidates), default=0)
     found = np.full((len(queries), longest, len(LOCAL_FEATURES)), np.nan)
-    with progress.bar("local evidence", len(queries)) as running, freed_memory_kept():
+    with progress.bar("local evidence", len(queries)) as running:
         for row, (query, wanted) in enumerate(zip(queries, candidates, strict=True)):
             _compare_one(query, wanted, features, matcher, store, found[row])
             running.advance()

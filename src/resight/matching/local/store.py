@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resight import progress
-from resight.artefacts import Passport, atomic_path
+from resight.artefacts import Passport, atomic_path, key_of
 from resight.catalogue.photos import PhotoReader
 from resight.chips import LEAST_COVERED, SHOWN_FAILURES, Failure, failure_of, quarantined_failure
 from resight.embedding import ahead
@@ -30,6 +30,7 @@ from resight.errors import (
 from resight.images import share_covered, upright_size
 from resight.matching.local.extractors import Extractor
 from resight.matching.local.features import ExtractorSpec, LocalFeatures, cut_evidence_chip, on_animal
+from resight.matching.local.foreground import LEAST_PHOTOS, MOST_PHOTOS, Estimate, Estimates
 from resight.memory import freed_memory_kept
 from resight.outlines import Outline, read_outline
 from resight.types import Annotation, Box
@@ -105,7 +106,9 @@ class FeatureSet:
         store: Where they lie.
         keys: annotation_id → key of its features.
         made: How many were made now; the others were there.
-        by_outline: Annotations whose points were kept by an outline; those of the others by their box.
+        by_outline: Annotations whose points were kept by an outline.
+        by_estimate: Annotations whose points were kept by an estimate of where the animal is; those of all others by
+            their box.
         broken: Annotations with an outline that counts as none → what is wrong with it; that one lies away from its box
             is found when its features are made.
         failures: Annotations that have no features, and why.
@@ -117,6 +120,7 @@ class FeatureSet:
     by_outline: frozenset[str]
     broken: Mapping[str, str]
     failures: tuple[Failure, ...]
+    by_estimate: frozenset[str] = frozenset()
 
     def load(self, annotation_id: str) -> LocalFeatures:
         """The features of an annotation.
@@ -142,18 +146,25 @@ class Shown:
         box: What the chip shows, in pixels of the upright photo.
         theta_rad: Its rotation.
         mask: The outline as a picture of the photo's size; ``None`` without one, or with one that cannot be right.
+        estimated: (h, w) where the animal is on the chip, where there is no outline and an estimate tells something.
     """
 
     chip: NDArray[np.uint8]
     box: Box
     theta_rad: float
     mask: Image.Image | None
+    estimated: NDArray[np.bool_] | None = None
 
     def inside(self, keypoints: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(n, 2) pixels of the chip → (n,), which are on the animal."""
-        if self.mask is None:
+        size = self.chip.shape[1], self.chip.shape[0]
+        if self.mask is not None:
+            return on_animal(keypoints, size, self.box, self.theta_rad, self.mask)
+        if self.estimated is None:
             return np.ones(len(keypoints), np.bool_)
-        return on_animal(keypoints, (self.chip.shape[1], self.chip.shape[0]), self.box, self.theta_rad, self.mask)
+        x, y = np.clip(np.rint(keypoints).astype(np.int64), 0, np.array(size) - 1).T
+        inside: NDArray[np.bool_] = self.estimated[y, x]
+        return inside
 
 
 @dataclass
@@ -162,14 +173,21 @@ class _Tally:
 
     keys: dict[str, str] = field(default_factory=dict)
     by_outline: set[str] = field(default_factory=set)
+    by_estimate: set[str] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
 
 def show(
-    content: bytes, name: str, box: Box | None, theta_rad: float, outline: Outline | None, spec: ExtractorSpec
+    content: bytes,
+    name: str,
+    box: Box | None,
+    theta_rad: float,
+    outline: Outline | None,
+    spec: ExtractorSpec,
+    estimate: Estimate | None = None,
 ) -> Shown:
-    """Cut one animal out of its photo, and rasterise its outline.
+    """Cut one animal out of its photo, and find where on the chip it is.
 
     Args:
         content: The photo's bytes.
@@ -179,6 +197,7 @@ def show(
         outline: Of the animal, in the photo; ``None``, or one that covers next to nothing of the box, keeps the points
             of the whole box.
         spec: How large the chip is.
+        estimate: Says where the animal is where there is no outline; ``None`` keeps the whole box.
 
     Raises:
         ImageUnreadable: not a picture, cut short, or over the limits.
@@ -188,7 +207,8 @@ def show(
     mask = None if outline is None else outline.mask()
     if mask is not None and share_covered(mask, name, box, theta_rad) < LEAST_COVERED:
         mask = None
-    return Shown(chip, box or Box(0, 0, *upright_size(content, name)), theta_rad, mask)
+    estimated = estimate.mask(chip) if outline is None and estimate is not None else None
+    return Shown(chip, box or Box(0, 0, *upright_size(content, name)), theta_rad, mask, estimated)
 
 
 def make_features(
@@ -197,6 +217,7 @@ def make_features(
     roots: Mapping[str, Path],
     folder: Path,
     extractor: Extractor,
+    estimates: Estimates | None = None,
 ) -> FeatureSet:
     """Make the features that are not there yet.
 
@@ -210,22 +231,29 @@ def make_features(
         roots: Image roots, name → folder.
         folder: The project's folder for features; each spec has its own below it.
         extractor: The network.
+        estimates: Where animals without an outline are, of the species that have one (:func:`fit_estimates`); what an
+            estimate cannot tell of is kept by the box.
 
     Raises:
         ArtefactMismatch: the folder holds features that were made otherwise.
     """
+    annotations = list(annotations)
     store = FeatureStore(folder / extractor.spec.folder_name, extractor.passport)
     reader = PhotoReader(roots)
+    species = {one.species for one in annotations if one.species is not None}
+    estimate_of = {} if estimates is None else {name: found for name in species if (found := estimates.known(name))}
     tally = _Tally()
     to_make: list[Annotation] = []
     for annotation in annotations:
         if annotation.image_status == "quarantined":
             tally.failures.append(quarantined_failure(annotation))
-        elif not _is_there(annotation, outlines.get(annotation.annotation_id), store, reader, extractor.spec, tally):
+            continue
+        segmentation, estimate = outlines.get(annotation.annotation_id), estimate_of.get(annotation.species or "")
+        if not _is_there(annotation, segmentation, estimate, store, reader, extractor.spec, tally):
             to_make.append(annotation)
     known = len(tally.failures)
     made = 0
-    shown = _read_all(to_make, outlines, store, reader, extractor.spec, tally)
+    shown = _read_all(to_make, outlines, estimate_of, store, reader, extractor.spec, tally)
     with progress.bar("local features", len(to_make)) as running, freed_memory_kept():
         for key, animal in ahead(shown, READ_AHEAD):
             if animal is not None:
@@ -234,12 +262,54 @@ def make_features(
             running.advance()
     _tell(tally, tally.failures[known:])
     by_outline = frozenset(tally.by_outline - tally.broken.keys())
-    return FeatureSet(store, tally.keys, made, by_outline, dict(sorted(tally.broken.items())), tuple(tally.failures))
+    broken, failures = dict(sorted(tally.broken.items())), tuple(tally.failures)
+    return FeatureSet(store, tally.keys, made, by_outline, broken, failures, frozenset(tally.by_estimate))
+
+
+def fit_estimates(
+    annotations: Iterable[Annotation], roots: Mapping[str, Path], spec: ExtractorSpec, estimates: Estimates
+) -> None:
+    """Fit the estimate of each species that was not tried before and has enough photos.
+
+    Also where all have outlines: a photo that the catalogue does not know yet has none.
+
+    Args:
+        annotations: All of their species, so that the estimate is the same whichever of them are compared first.
+        roots: Image roots, name → folder.
+        spec: How large chips are.
+        estimates: Where it is kept.
+    """
+    by_species: dict[str, list[Annotation]] = {}
+    for one in annotations:
+        if one.species is not None and one.image_status != "quarantined":
+            by_species.setdefault(one.species, []).append(one)
+    for species, mine in sorted(by_species.items()):
+        if len(mine) >= LEAST_PHOTOS and not estimates.is_fitted(species):
+            # Drawn by their ids: the first ones may all be of one place.
+            drawn = sorted(mine, key=lambda one: key_of(one.annotation_id))
+            chips = _chips(drawn, PhotoReader(roots), spec)
+            estimates.fit(species, progress.track(chips, f"look of {species}", min(len(drawn), MOST_PHOTOS)))
+
+
+def _chips(annotations: Sequence[Annotation], reader: PhotoReader, spec: ExtractorSpec) -> Iterator[NDArray[np.uint8]]:
+    """Those of the first ``MOST_PHOTOS`` that can be read; the others are counted when their features are made."""
+    given = 0
+    for one in annotations:
+        if given == MOST_PHOTOS:
+            return
+        try:
+            photo = reader.read(one)
+            chip = cut_evidence_chip(photo.content, photo.name, one.box, one.theta_rad, spec)
+        except ImageError:
+            continue
+        given += 1
+        yield chip
 
 
 def _is_there(
     annotation: Annotation,
     segmentation: Any,
+    estimate: Estimate | None,
     store: FeatureStore,
     reader: PhotoReader,
     spec: ExtractorSpec,
@@ -252,16 +322,17 @@ def _is_there(
     if segmentation is not None and (width is None or height is None):
         return False
     outline = _read(annotation, segmentation, width or 0, height or 0, tally)
-    key = spec.key(annotation.content_hash, annotation.box, annotation.theta_rad, outline)
+    key = spec.key(annotation.content_hash, annotation.box, annotation.theta_rad, outline or estimate)
     if not store.holds(key):
         return False
-    _note(annotation, key, outline, tally)
+    _note(annotation, key, outline or estimate, tally)
     return True
 
 
 def _read_all(
     annotations: Sequence[Annotation],
     outlines: Mapping[str, Any],
+    estimate_of: Mapping[str, Estimate],
     store: FeatureStore,
     reader: PhotoReader,
     spec: ExtractorSpec,
@@ -274,16 +345,18 @@ def _read_all(
             photo = reader.read(annotation)
             width, height = upright_size(photo.content, photo.name)
             outline = _read(annotation, outlines.get(annotation.annotation_id), width, height, tally)
-            key = spec.key(photo.content_hash, annotation.box, annotation.theta_rad, outline)
+            estimate = estimate_of.get(annotation.species or "")
+            key = spec.key(photo.content_hash, annotation.box, annotation.theta_rad, outline or estimate)
             animal = None
             if key not in given and not store.holds(key):
-                animal = show(photo.content, photo.name, annotation.box, annotation.theta_rad, outline, spec)
+                place = annotation.box, annotation.theta_rad
+                animal = show(photo.content, photo.name, *place, outline, spec, estimate)
         except ImageError as error:
             tally.failures.append(failure_of(annotation, error))
             yield "", None
             continue
         given.add(key)
-        _note(annotation, key, outline, tally)
+        _note(annotation, key, outline or estimate, tally)
         if animal is not None and outline is not None and animal.mask is None:
             tally.broken[annotation.annotation_id] = "the outline lies away from its box"
         yield key, animal
@@ -299,9 +372,11 @@ def _read(annotation: Annotation, segmentation: Any, width: int, height: int, ta
         return None
 
 
-def _note(annotation: Annotation, key: str, outline: Outline | None, tally: _Tally) -> None:
+def _note(annotation: Annotation, key: str, inside: Outline | Estimate | None, tally: _Tally) -> None:
     tally.keys[annotation.annotation_id] = key
-    if outline is not None:
+    if isinstance(inside, Estimate):
+        tally.by_estimate.add(annotation.annotation_id)
+    elif inside is not None:
         tally.by_outline.add(annotation.annotation_id)
 
 
