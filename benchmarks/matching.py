@@ -1,8 +1,8 @@
 """Matching beyond cosine: local evidence, fusion, calibration and unknown animals, measured on the test side of splits.
 
     python benchmarks/matching.py evidence PROJECT STORE --split S --model M [--species nyala] [--depth 50]
-           [--points 256] [--box | --foreground] [--extractor aliked-n16] [--enlarged 1] [--queries N] [--part 0/2]
-    python benchmarks/matching.py symmetry PROJECT STORE --split S --model M [--points 256] [--count 300]
+           [--points 512] [--box | --foreground] [--extractor aliked-n16] [--enlarged 1] [--queries N] [--part 0/2]
+    python benchmarks/matching.py symmetry PROJECT STORE --split S --model M [--points 512] [--count 300]
 
 ``evidence`` compares every test annotation with the first ``--depth`` of its shortlist, as matching makes it, and keeps
 what it finds in STORE by the pair's annotations: what is there is never computed again, also for another split or
@@ -249,7 +249,7 @@ class Study:
     model: str
     species: str = "nyala"
     ks: tuple[int, ...] = (10, 20, 50)
-    points: int = 256
+    points: int = 512
     outline: bool = True
     extractor: ExtractorName = "aliked-n16"
     enlarged: float = 1.0
@@ -370,7 +370,7 @@ def main() -> int:
         command.add_argument("--model", required=True)
         command.add_argument("--species", default="nyala")
         command.add_argument("--depth", type=int, default=50)
-        command.add_argument("--points", type=int, default=256)
+        command.add_argument("--points", type=int, default=512)
         command.add_argument("--box", action="store_true", help="keypoints of the whole box, even with an outline")
         command.add_argument(
             "--foreground", action="store_true", help="where the animal is estimated to be, without outlines"

@@ -89,7 +89,7 @@ url = "sqlite:///catalogue.db"  # relative to this file
 # How `--rerank local` compares keypoints. Under [local.SPECIES] stands what holds for one species instead.
 [local]
 # extractor = "aliked-n16"      # "aliked-n16rot" for animals seen from above; "disk", "xfeat", "loftr"
-# points = 256                  # keypoints an animal; 1000 or more of "loftr", whose points lie on a grid
+# points = 512                  # keypoints an animal; 1000 or more of "loftr", whose points lie on a grid
 # weights = "loftr_outdoor.ckpt"  # for "loftr" only: the authors' file, relative to this one
 # shortlist = 50                # candidates of the embedding that are compared
 # foreground = "estimate"       # where there is no outline: the animal found by its look; "box" for the whole box
@@ -178,13 +178,14 @@ class LocalRules:
         extractor: One of :data:`EXTRACTORS`.
         points: Keypoints an animal.
         weights: The file with LoFTR's weights, for that extractor only.
-        shortlist: Candidates of the embedding that are compared; the same for all species.
+        shortlist: Candidates of the embedding that are compared, at most; the same for all species, for some of which
+            `calibrate --recall` may find fewer.
         foreground: Where the keypoints of an annotation without outline are: ``box``, anywhere in its box, or
             ``estimate``, where :mod:`resight.matching.local.foreground` finds the animal.
     """
 
     extractor: str = "aliked-n16"
-    points: int = 256
+    points: int = 512
     shortlist: int = 50
     weights: Path | None = None
     foreground: str = "estimate"
