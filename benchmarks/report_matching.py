@@ -37,7 +37,7 @@ from resight.calibration.reliability import (
     log_loss,
     reliability_views,
 )
-from resight.calibration.shortlists import Shortlists, pairs_of
+from resight.calibration.shortlists import LocalArrays, Shortlists, pairs_of, stops_of
 from resight.calibration.stored import passport_of
 from resight.metrics import bootstrap_means, percentile_interval
 from resight.project.folder import ProjectFolder
@@ -219,7 +219,7 @@ def pooled_reliability(studies: Sequence[Studied], k: int) -> tuple[list[Row], d
             ("fused", {name: one.local[name] for name in LOCAL_FEATURES}),
             ("cosine, calibrated", None),
         ):
-            pairs = pairs_of(one.shortlists, local, shortlist=k)
+            pairs = pairs_of(one.shortlists, local, shortlist=k, decisive=decisive_in(one.shortlists, local, k))
             held_out = cross_fit(pairs, folds=FOLDS).held_out(
                 pairs.candidates, pairs.identity, pairs.groups, pairs.group_of
             )
@@ -235,6 +235,12 @@ def pooled_reliability(studies: Sequence[Studied], k: int) -> tuple[list[Row], d
             kept[f"{name}: {view}"] = figures
             rows.append(reliability_row(study, f"{study.pooled}, K {k}", name, view, figures))
     return rows, kept
+
+
+def decisive_in(lists: Shortlists, local: LocalArrays | None, k: int) -> Doubles:
+    """(n,) the sum from which on a candidate ends the search, as ``calibrate`` finds it; infinity where none does."""
+    stops = {} if local is None else stops_of(lists, local, shortlist=k)
+    return lists.each({name: one.decisive for name, one in stops.items()}, np.inf)
 
 
 def reliability_row(study: Study, name: str, probability: str, view: str, one: Reliability) -> Row:
@@ -254,8 +260,9 @@ def open_rows(studied: Studied, figures: Mapping[str, OpenFigures]) -> list[Row]
     evidence = {name: studied.local[name] for name in LOCAL_FEATURES}
     scores: dict[str, Doubles] = {}
     for name, local in (("fused", evidence), ("cosine, calibrated", None)):
-        cross = cross_fit(pairs_of(lists, local, shortlist=k), folds=FOLDS)
-        simulated = simulate(lists, local, cross, shortlist=k)
+        decisive = decisive_in(lists, local, k)
+        cross = cross_fit(pairs_of(lists, local, shortlist=k, decisive=decisive), folds=FOLDS)
+        simulated = simulate(lists, local, cross, shortlist=k, decisive=decisive)
         new = cross_fitted_new(simulated.queries, folds=FOLDS)
         if not np.isfinite(new.p).all() or len(new.p) != UNKNOWN_DRAWS * len(lists.ids):
             return []

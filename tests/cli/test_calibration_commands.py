@@ -14,6 +14,7 @@ from resight.cli import run
 from resight.demo.population import Population, draw_population
 from resight.matching.local import comparer
 
+from ..catalogue.projects import two_species
 from .conftest import Command
 
 SPECIES = "demo_bandbuck"
@@ -123,6 +124,24 @@ def test_the_search_ends_where_the_calibration_found_evidence_decisive(
     shorter = first(resight(*answer, "--json"))
     assert [c["p_same"] is None for c in shorter["candidates"]] == [False] * 3 + [True] * 3
     assert f"did not help {SPECIES}" in shorter["p_new_note"]
+
+
+def test_only_the_species_asked_for_need_what_local_evidence_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "two"
+    assert run(["init", str(folder)]) == 0
+    assert run(["--project", str(folder), "import", str(two_species(tmp_path / "drawn", animals=4))]) == 0
+    assert run(["--project", str(folder), "split", "s", "--protocol", "disjoint", "--train-fraction", "0.1"]) == 0
+    rules = '[local]\nextractor = "xfeat"\npoints = 16\nshortlist = 2\n[local.lion]\nextractor = "loftr"\n'
+    settings = folder / "resight.toml"
+    settings.write_text(settings.read_text().replace("[local]\n", rules))
+    asked = ["--project", str(folder), "calibrate", "--split", "s", "--rerank", "local"]
+    assert run([*asked, "--species", "zebra"]) == 0
+    assert len(list((folder / "local" / "foreground").iterdir())) == 1  # how zebras look, and not lions
+    capsys.readouterr()
+    assert run([*asked, "--species", "lion,zebra"]) == 2
+    assert "the extractor 'loftr' needs a file of weights" in capsys.readouterr().err
 
 
 def test_what_is_left_out_is_told_and_can_be_included(resight: Command, photo: str) -> None:

@@ -130,7 +130,7 @@ class _Enough:
 
 def _have_enough(pairs: Pairs, settings: Settings) -> _Enough:
     def is_enough(rows: Ints) -> bool:
-        return not_enough("", _support(pairs, rows), settings) is None
+        return not_enough("", support_of(pairs, rows), settings) is None
 
     by_species = _by_species(pairs)
     return _Enough(
@@ -149,13 +149,13 @@ def _have_enough(pairs: Pairs, settings: Settings) -> _Enough:
 def _fit_all(pairs: Pairs, settings: Settings, enough: _Enough) -> Fusion:
     columns, centre, scale = _standardise(pairs.candidates.features)
     by_species = _by_species(pairs)
-    support = {name: _support(pairs, rows) for name, rows in by_species.items()}
+    support = {name: support_of(pairs, rows) for name, rows in by_species.items()}
     fusion = Fusion(settings, columns, centre, scale, np.zeros(4), np.ones(4), None, {}, {}, support)
     if not enough.together:
         return fusion
     every = np.arange(len(pairs))
     data = _data(pairs, settings, columns, pair_design(pairs.candidates.features, columns, centre, scale))
-    origin = Fit(_support(pairs, every), np.zeros(len(columns)), np.zeros(5), np.zeros((settings.draws, 5)))
+    origin = Fit(support_of(pairs, every), np.zeros(len(columns)), np.zeros(5), np.zeros((settings.draws, 5)))
     pair = _pair_step(data, every, origin, settings.pooled_sd)
     evidence = name_evidence(data.design @ pair, data.candidates)
     fusion = replace(fusion, name_centre=evidence.mean(axis=0), name_scale=_not_zero(evidence.std(axis=0)))
@@ -163,7 +163,7 @@ def _fit_all(pairs: Pairs, settings: Settings, enough: _Enough) -> Fusion:
     pooled = _fit(data, fusion, every, pair, origin, settings.pooled_sd, origin.support, try_isotonic=alone)
 
     def drawn_towards(parent: Fit, rows: Ints, sd: float) -> Fit:
-        return _fit(data, fusion, rows, _pair_step(data, rows, parent, sd), parent, sd, _support(pairs, rows))
+        return _fit(data, fusion, rows, _pair_step(data, rows, parent, sd), parent, sd, support_of(pairs, rows))
 
     species: dict[str, Fit] = {}
     viewpoints: dict[Group, Fit] = {}
@@ -312,7 +312,8 @@ def _by_species(pairs: Pairs) -> dict[str, Ints]:
     return {name: np.flatnonzero(of_pair == name) for name in names}
 
 
-def _support(pairs: Pairs, rows: Ints) -> Support:
+def support_of(pairs: Pairs, rows: Ints) -> Support:
+    """What these rows of the pairs would give a fit to rest on."""
     same = rows[pairs.same[rows]]
     query = pairs.candidates.query
     ends = np.sort(np.stack([query[same], pairs.gallery[same]], axis=1), axis=1)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from resight.artefacts import Passport, write_json
 from resight.calibration.evidence import Bools, Doubles, Ints, standing_out
-from resight.calibration.fusion import Fit, Fusion, Settings, Support, not_enough
+from resight.calibration.fitting import support_of
+from resight.calibration.fusion import Fit, Fusion, Settings, not_enough
 from resight.calibration.logistic import fit_logistic, softened
-from resight.calibration.shortlists import Shortlists
+from resight.calibration.shortlists import Shortlists, pairs_of
 from resight.embedding import EmbeddingSet
 from resight.ensemble.joint import ENSEMBLE_VERSION, Ensemble, Member, require_members
 from resight.errors import ArtefactMismatch, InputError
@@ -112,20 +113,18 @@ def fitted(
     """
     require_members(members)
     settings = settings or Settings()
-    query, place = np.nonzero(shortlists.held)
-    found = shortlists.neighbours[query, place]
-    same = shortlists.individual[query] == shortlists.individual[found]
-    names = [group.species for group in shortlists.groups]
-    species = np.array(names, dtype=object)[shortlists.group_of[query]]
-    support = {name: _support(query, found, same, shortlists.individual, species == name) for name in set(names)}
-    everything = _support(query, found, same, shortlists.individual, np.ones_like(same))
-    lacking = not_enough(f"split {split!r}", everything, settings)
+    pairs = pairs_of(shortlists, None, shortlist=shortlists.neighbours.shape[1])
+    query, same = pairs.candidates.query, pairs.same
+    names = [group.species for group in pairs.groups]
+    species = np.array(names, dtype=object)[pairs.group_of]
+    support = {name: support_of(pairs, np.flatnonzero(species == name)) for name in set(names)}
+    lacking = not_enough(f"split {split!r}", support_of(pairs, np.arange(len(same))), settings)
     if lacking is not None:
         raise InputError(f"{lacking.reason} to weigh models against each other: take a split of more animals")
-    cosines = np.stack([_cosines(one, shortlists.ids, query, found) for one in sets], axis=1)
+    cosines = np.stack([_cosines(one, shortlists.ids, query, pairs.gallery) for one in sets], axis=1)
     scale = np.where((spread := cosines.std(axis=0)) > 1e-9, spread, 1.0)
     design = np.concatenate([np.ones((len(cosines), 1)), (cosines - cosines.mean(axis=0)) / scale], axis=1)
-    weights = 1 / standing_out(np.zeros(len(query)), query, shortlists.individual[found]).photos
+    weights = 1 / standing_out(np.zeros(len(query)), query, pairs.candidates.name).photos
     weights = weights / weights.mean()
     targets = softened(same, weights)
     signed = np.array([False, *(True for _ in sets)])
@@ -147,15 +146,6 @@ def fitted(
 
 def _as_slopes(coefficients: Doubles, scale: Doubles) -> tuple[float, ...]:
     return tuple(float(one) for one in coefficients[1:] / scale)
-
-
-def _support(query: Ints, found: Ints, same: Bools, individual: Ints, rows: Bools) -> Support:
-    confirmed = rows & same
-    ends = np.sort(np.stack([query[confirmed], found[confirmed]], axis=1), axis=1)
-    return Support(
-        int(rows.sum()), len(np.unique(ends, axis=0)), len(np.unique(individual[query[confirmed]])),
-        len(np.unique(query[rows])),
-    )  # fmt: skip
 
 
 def _cosines(embeddings: EmbeddingSet, ids: Sequence[str], query: Ints, found: Ints) -> NDArray[np.float64]:

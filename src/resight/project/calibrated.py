@@ -101,9 +101,9 @@ class CalibrationMethods(ProjectFolder):
         chosen = self._open(model)
         test = [a for a in annotations if frozen.subset.get(a.annotation_id) == store.TEST]
         chosen, embeddings = self._embed_fitting(test, chosen, frozen, policy_of)
-        comparers = self._comparers({frozen.species[a.annotation_id] for a in test}) if rerank == "local" else {}
         shortlist = self._shortlist(rerank)
         lists = shortlists_of(frozen, test, embeddings, policy_of, depth=2 * shortlist, species=species)
+        comparers = self._comparers({group.species for group in lists.groups}) if rerank == "local" else {}
         local, lengths = None, None
         if comparers:
             lengths = lengths_of(lists, wanted=recall, longest=shortlist)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ from resight.catalogue.policy import ViewpointTable, describe, is_allowed
 from resight.errors import InputError, UnknownName
 from resight.progress import track
 from resight.project.calibrated import CalibrationMethods
-from resight.project.chosen import Models
+from resight.project.chosen import Chosen, Models
 from resight.project.folder import refuse_picture
 from resight.settings import CANONICAL_VIEWPOINTS, Policy
 from resight.types import Annotation, Box
 
 if TYPE_CHECKING:
+    from resight.calibration.stored import Calibration
     from resight.embedding import EmbeddingSet
     from resight.matching.candidates import CandidateSet, Match, Query, Scored
     from resight.matching.local.comparer import LocalComparer
@@ -29,6 +31,49 @@ if TYPE_CHECKING:
     from resight.models.embedder import Embedder
 
 HEATED = 5  # candidates of a sheet that show where the network looked; each takes a pass forth and back
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the user wants of every answer; see :meth:`MatchMethods.match`."""
+
+    k: int
+    include: tuple[str, ...]
+    share_of_new: float | None
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """What all queries of one call are answered with.
+
+    Attributes:
+        species: What they are compared inside.
+        policy: Its viewpoint policy.
+        gallery: Its annotations.
+        chosen: The model, or several as one.
+        embeddings: Of the gallery.
+        calibration: Of this model and way of comparing; ``None`` where nobody has made one.
+        comparer: Compares keypoints; ``None`` where nobody asked for that.
+        length: So many candidates, the nearest, are judged, and compared by keypoints.
+        unnamed: Annotations of the catalogue that have no species.
+        wanted: Of every answer.
+    """
+
+    species: str
+    policy: Policy
+    gallery: Sequence[Annotation]
+    chosen: Chosen
+    embeddings: EmbeddingSet
+    calibration: Calibration | None
+    comparer: LocalComparer | None
+    length: int
+    unnamed: int
+    wanted: _Wanted
+
+    @cached_property
+    def row_of(self) -> Mapping[str, int]:
+        """annotation_id → row of its vector."""
+        return self.embeddings.row_of()
 
 
 class MatchMethods(CalibrationMethods):
@@ -74,11 +119,56 @@ class MatchMethods(CalibrationMethods):
                 or several models that nobody has calibrated.
             ArtefactMismatch: a calibration that was made from something else.
         """
-        from resight.calibration.evidence import Group
         from resight.matching import queries, sheet
-        from resight.matching.answering import answer
-        from resight.matching.candidates import as_match, candidate_set, parse_include, shortlist
-        from resight.matching.words import with_reasons
+
+        self._require_askable(images, box, k=k, rerank=rerank, include=include, share_of_new=share_of_new, html=html)
+        if same_animal and by_encounter:
+            raise InputError("--same-animal and --by-encounter both say which photos belong together; give one of them")
+        seen = self._viewpoint(viewpoint)
+        asking = self._asking(images, species, model, rerank, _Wanted(k, tuple(include), share_of_new))
+        photos = queries.find_photos(
+            [Path(image) for image in images], queries.Asked(asking.species, seen, box), asking.gallery
+        )
+        self._require_allowed(photos, asking.species, asking.policy)
+        groups = queries.grouped(
+            photos, by="animal" if same_animal else "encounter" if by_encounter else "photo", policy=asking.policy
+        )
+        answers, entries, compared = [], [], []
+        embedder = None if html is None else asking.chosen.for_heat()
+        by_id = {annotation.annotation_id: annotation for annotation in asking.gallery}
+        for group in track(groups, "match", len(groups)):
+            query, match, lines = self._answer(group, asking)
+            answers.append(match)
+            compared += [
+                Comparison(key, match.model, match.compared, match.of) for key in sorted(query.own_annotations)
+            ]
+            if html is not None:
+                pairs = self._pictures(embedder, group, match, asking.embeddings, by_id, lines)
+                entries.append(sheet.SheetEntry(match, queries.previews(group), pairs))
+        if compared:
+            with self.database.writing(raises_revision=False) as (connection, _):
+                record(connection, compared)
+        if html is not None:
+            self._write_sheet(Path(html), entries, asking.gallery, asking.chosen.name)
+        return answers
+
+    def _require_askable(
+        self,
+        images: Sequence[str | Path],
+        box: Box | None,
+        *,
+        k: int,
+        rerank: str,
+        include: Sequence[str],
+        share_of_new: float | None,
+        html: str | Path | None,
+    ) -> None:
+        """Refuse what can be seen to be wrong without opening anything.
+
+        Raises:
+            InputError: naming the first.
+        """
+        from resight.matching.candidates import parse_include
 
         refuse_picture(html)
         self._require_rerank(rerank)
@@ -87,19 +177,22 @@ class MatchMethods(CalibrationMethods):
             raise InputError(f"share of new animals {share_of_new:g}: expected a number above 0 and below 1")
         if k < 1:
             raise InputError(f"-k {k}: expected at least 1 candidate")
-        seen = self._viewpoint(viewpoint)
         if not images:
             raise InputError("no photo was given; name at least one")
         if box is not None and len(images) > 1:
             raise InputError(f"--box is of one photo, and {len(images)} were given; match each with its own box")
-        if same_animal and by_encounter:
-            raise InputError("--same-animal and --by-encounter both say which photos belong together; give one of them")
+
+    def _asking(
+        self, images: Sequence[str | Path], species: str | None, model: Models, rerank: str, wanted: _Wanted
+    ) -> _Asking:
+        """Open everything that the queries are answered with, and embed what has no vector yet."""
+        from resight.matching.queries import all_of_one_species
+
         with self.database.reading() as connection:
             policy_of = store.policies(connection, self.settings)
             unnamed = store.count_unnamed(connection)
-        name = queries.all_of_one_species(policy_of, species)
+        name = all_of_one_species(policy_of, species)
         UnknownName.require("species", [name], policy_of)
-        policy = policy_of[name]
         absent = [str(image) for image in images if not Path(image).exists()]
         if absent:  # said before the gallery is embedded, which may take long
             raise InputError(f"{', '.join(absent)}: no such file; name photos that are there")
@@ -109,61 +202,50 @@ class MatchMethods(CalibrationMethods):
         calibration = self._calibration(chosen.name, rerank, chosen.passport)
         embeddings = self._embed_chosen(gallery, chosen, {one.annotation_id: name for one in gallery})
         gallery = self._annotations([name])  # once more: embedding fills in what was not known of the photos
-        photos = queries.find_photos([Path(image) for image in images], queries.Asked(name, seen, box), gallery)
-        self._require_allowed(photos, name, policy)
-        groups = queries.grouped(
-            photos, by="animal" if same_animal else "encounter" if by_encounter else "photo", policy=policy
+        length = self._shortlist(rerank, calibration, name)
+        return _Asking(
+            name, policy_of[name], gallery, chosen, embeddings, calibration, comparer, length, unnamed, wanted
         )
-        row_of = embeddings.row_of()
-        width = self._shortlist(rerank, calibration, name)
-        decisive = None if calibration is None else calibration.decisive(name)
-        answers, entries, compared = [], [], []
-        embedder = None if html is None else chosen.for_heat()
-        describe = chosen.describe(name)
-        by_id = {annotation.annotation_id: annotation for annotation in gallery}
-        for group in track(groups, "match", len(groups)):
-            query, note = queries.make_query(group, name, describe, policy=policy)
-            if unnamed:
-                unsaid = (
-                    f"{unnamed:,} annotations of the catalogue have no species yet, and nothing is compared with them "
-                    "(resight status --list species)."
-                )
-                note = unsaid if note is None else f"{note} {unsaid}"
-            among = candidate_set(query, gallery, policy, row_of, include)
-            scored = shortlist(query, among, embeddings, row_of, max(k, width))
-            lines: dict[str, PairLines] = {}
-            if comparer is not None:
-                first, lines = self._with_local(query, group, scored[:width], among, comparer, decisive)
-                scored = [*first, *scored[width:]]
-            judged = answer(
-                scored, among, Group(name, query.viewpoint), calibration, shortlist=width, share_of_new=share_of_new
-            )
-            doubtful = any(one is not None and "viewpoint" in one.proposed for one in query.known_as)
-            close = with_reasons(judged.scored[:width], query.viewpoint, query_proposed=doubtful)
-            match = as_match(
-                query,
-                among,
-                [*close, *judged.scored[width:]][:k],
-                model=chosen.name,
-                note=note,
-                p_new=judged.p_new,
-                p_new_ci95=judged.p_new_ci95,
-                p_new_note=judged.note,
-                reranked=judged.reranked,
-            )
-            answers.append(match)
-            compared += [
-                Comparison(key, chosen.name, match.compared, match.of) for key in sorted(query.own_annotations)
-            ]
-            if html is not None:
-                pairs = self._pictures(embedder, group, match, embeddings, by_id, lines)
-                entries.append(sheet.SheetEntry(match, queries.previews(group), pairs))
-        if compared:
-            with self.database.writing(raises_revision=False) as (connection, _):
-                record(connection, compared)
-        if html is not None:
-            self._write_sheet(Path(html), entries, gallery, chosen.name)
-        return answers
+
+    def _answer(self, photos: Sequence[QueryPhoto], asking: _Asking) -> tuple[Query, Match, dict[str, PairLines]]:
+        """Answer one query: what was asked, its candidates, and the matched points of each."""
+        from resight.calibration.evidence import Group
+        from resight.matching.answering import answer
+        from resight.matching.candidates import as_match, candidate_set, shortlist
+        from resight.matching.queries import make_query
+        from resight.matching.words import with_reasons
+
+        name, calibration, length, wanted = asking.species, asking.calibration, asking.length, asking.wanted
+        query, note = make_query(photos, name, asking.chosen.describe(name), policy=asking.policy)
+        among = candidate_set(query, asking.gallery, asking.policy, asking.row_of, wanted.include)
+        scored = shortlist(query, among, asking.embeddings, asking.row_of, max(wanted.k, length))
+        lines: dict[str, PairLines] = {}
+        if asking.comparer is not None:
+            decisive = None if calibration is None else calibration.decisive(name)
+            first, lines = self._with_local(query, photos, scored[:length], among, asking.comparer, decisive)
+            scored = [*first, *scored[length:]]
+        judged = answer(
+            scored,
+            among,
+            Group(name, query.viewpoint),
+            calibration,
+            shortlist=length,
+            share_of_new=wanted.share_of_new,
+        )
+        doubtful = any(one is not None and "viewpoint" in one.proposed for one in query.known_as)
+        close = with_reasons(judged.scored[:length], query.viewpoint, query_proposed=doubtful)
+        match = as_match(
+            query,
+            among,
+            [*close, *judged.scored[length:]][: wanted.k],
+            model=asking.chosen.name,
+            note=_with_unnamed(note, asking.unnamed),
+            p_new=judged.p_new,
+            p_new_ci95=judged.p_new_ci95,
+            p_new_note=judged.note,
+            reranked=judged.reranked,
+        )
+        return query, match, lines
 
     def _viewpoint(self, said: str | None) -> str | None:
         seen = ViewpointTable(self.settings.viewpoint_aliases).canonical(said)
@@ -282,3 +364,14 @@ class MatchMethods(CalibrationMethods):
 
         dates = {annotation.annotation_id: annotation.taken_at or "" for annotation in gallery}
         sheet.write_sheet(target, entries, preview, model=model, project=self.folder.name, details=dates)
+
+
+def _with_unnamed(note: str | None, unnamed: int) -> str | None:
+    """A note of a query, and how many annotations nothing is compared with since they have no species."""
+    if not unnamed:
+        return note
+    unsaid = (
+        f"{unnamed:,} annotations of the catalogue have no species yet, and nothing is compared with them "
+        "(resight status --list species)."
+    )
+    return unsaid if note is None else f"{note} {unsaid}"

@@ -107,8 +107,8 @@ class FeatureSet:
         keys: annotation_id → key of its features.
         made: How many were made now; the others were there.
         by_outline: Annotations whose points were kept by an outline.
-        by_estimate: Annotations whose points were kept by an estimate of where the animal is; those of all others by
-            their box.
+        by_estimate: Annotations of which an estimate was asked where the animal is; where it tells nothing of a photo,
+            and for all others, the box counts.
         broken: Annotations with an outline that counts as none → what is wrong with it; that one lies away from its box
             is found when its features are made.
         failures: Annotations that have no features, and why.
@@ -194,8 +194,8 @@ def show(
         name: How messages call it.
         box: In pixels of the upright photo; ``None`` takes all of it.
         theta_rad: Rotation of the box.
-        outline: Of the animal, in the photo; ``None``, or one that covers next to nothing of the box, keeps the points
-            of the whole box.
+        outline: Of the animal, in the photo; one that covers next to nothing of the box keeps the points of the whole
+            box.
         spec: How large the chip is.
         estimate: Says where the animal is where there is no outline; ``None`` keeps the whole box.
 
