@@ -129,3 +129,10 @@ def test_what_is_no_passport_is_an_error_that_names_the_file(tmp_path: Path, con
 def test_a_passport_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtefactMismatch, match="cannot be read"):
         Passport.read(tmp_path / "passport.json")
+
+
+def test_of_a_file_with_its_own_passport_only_that_file_is_to_be_deleted(tmp_path: Path) -> None:
+    file = tmp_path / "shares.json"
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(ArtefactMismatch, match=r"shares\.json cannot be read as a passport .* delete it to make"):
+        Passport.read(file)

@@ -128,8 +128,9 @@ class Passport:
             value = json.loads(path.read_text(encoding="utf-8"))
             return cls(str(value["kind"]), dict(value["decides"]), dict(value["recorded"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
+            what = "its folder" if path.name == "passport.json" else "it"  # some files bear their own passport
             raise ArtefactMismatch(
-                f"{path} cannot be read as a passport ({error}); delete its folder to make it anew"
+                f"{path} cannot be read as a passport ({error}); delete {what} to make it anew"
             ) from None
 
     def require_fit(self, expected: Passport, *, where: Path, remedy: str) -> None:

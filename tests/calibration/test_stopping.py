@@ -155,3 +155,15 @@ def test_queries_whose_animal_is_not_there_count_as_wrong() -> None:
     same[:5, 0] = False  # the strongest evidence of all, for another animal
     stop = find_stop(sums, same, held, identity)
     assert stop is None  # 195 of 200 at best
+
+
+def test_a_wrong_candidate_that_would_end_the_search_first_counts() -> None:
+    sums, same, held, identity = herd_of_sums({})
+    sums[:, 0] = 35.0
+    sums[:3, 0], same[:3, 0] = 40.0, False  # of another animal, and decisive where 35 is
+    sums[:3, GROUP + 5], same[:3, GROUP + 5] = 45.0, True  # never compared then
+    assert find_stop(sums, same, held, identity) is None  # 3 of 200
+    sums[:3, 0] = 34.0  # the search goes on past it
+    stop = find_stop(sums, same, held, identity)
+    assert stop is not None
+    assert (stop.decisive, stop.right) == (35.0, 1.0)

@@ -114,7 +114,7 @@ def looked_at(local_sum: Doubles, held: Bools, decisive: Doubles) -> Bools:
 def find_stop(
     local_sum: Doubles, same: Bools, held: Bools, identity: Ints, *, surely: float = SURELY_RIGHT
 ) -> Stop | None:
-    """The lowest sum from which on a query's best candidate is right as good as always.
+    """The lowest sum from which on a query's best candidate, of those compared then, is right as good as always.
 
     Args:
         local_sum: (n, k) of one species' queries, also of those that cannot match; the nearest candidate first.
@@ -128,25 +128,28 @@ def find_stop(
     """
     sums = np.where(held, np.nan_to_num(local_sum, nan=-np.inf), -np.inf)
     best = sums.max(axis=1, initial=-np.inf)
-    # Of equal sums the wrong one counts as the best.
-    is_right = np.isfinite(best) & (
-        np.where(same, sums, -np.inf).max(axis=1, initial=-np.inf)
-        > np.where(~same, sums, -np.inf).max(axis=1, initial=-np.inf)
-    )
+    is_right = np.isfinite(best) & _leads(sums, same)
     order = np.argsort(-best, kind="stable")
     reached = np.arange(1, len(order) + 1)
     right = np.cumsum(is_right[order])
     is_last_of_equals = np.append(best[order][1:] < best[order][:-1], True)[: len(order)]
     telling = is_last_of_equals & (right >= surely * reached) & (reached >= LEAST_QUERIES) & (best[order] > 0)
-    if not telling.any():
-        return None
-    place = int(np.flatnonzero(telling)[-1])
-    decisive = float(best[order[place]])
-    left_out = held & ~looked_at(local_sum, held, np.full(len(held), decisive))
-    individuals = len(np.unique(identity[left_out.any(axis=1)]))
-    if individuals < LEAST_INDIVIDUALS:
-        return None
-    return Stop(
-        decisive, int(reached[place]), float(right[place] / reached[place]), individuals,
-        float(left_out.sum() / held.sum()),
-    )  # fmt: skip
+    for place in np.flatnonzero(telling)[::-1]:
+        decisive, queries = float(best[order[place]]), int(reached[place])
+        looked = looked_at(local_sum, held, np.full(len(held), decisive))
+        # A wrong candidate of an earlier group that is decisive too hides the right one behind it.
+        first_right = _leads(np.where(looked, sums, -np.inf), same)[order[:queries]].mean()
+        if first_right < surely:
+            continue
+        left_out = held & ~looked
+        individuals = len(np.unique(identity[left_out.any(axis=1)]))
+        if individuals >= LEAST_INDIVIDUALS:
+            return Stop(decisive, queries, float(first_right), individuals, float(left_out.sum() / held.sum()))
+    return None
+
+
+def _leads(sums: Doubles, same: Bools) -> Bools:
+    """(n,) whether the best candidate is the query's animal; of equal sums the wrong one counts as the best."""
+    right = np.where(same, sums, -np.inf).max(axis=1, initial=-np.inf)
+    found: Bools = right > np.where(~same, sums, -np.inf).max(axis=1, initial=-np.inf)
+    return found
