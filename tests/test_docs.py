@@ -9,10 +9,14 @@ import re
 import shlex
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import tomlkit
 
+from resight import settings
 from resight.cli import run
+from resight.demo import population
 from resight.demo.population import draw_population
 
 ROOT = Path(__file__).parents[1]
@@ -41,15 +45,16 @@ def _console_lines(text: str) -> list[str]:
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
 
 
-def _run_tutorial(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Run the commands of a tutorial in the working directory, on smaller populations."""
+def _run_tutorial(name: str, capsys: pytest.CaptureFixture[str], **counts: int) -> None:
+    """Run the commands of a tutorial in the working directory, on smaller populations of other ``counts``."""
     lines = _console_lines((ROOT / "docs" / "tutorials" / name).read_text(encoding="utf-8"))
     assert sum(line.startswith("resight ") for line in lines) >= 12
+    drawn = {"individuals": 8, "encounters": 4, "photos_per_encounter": 1} | counts
     for line in lines:
         words = shlex.split(line)
         if words[0] == "python":
             for seed, folder in enumerate(re.findall(r"Path\('(\w+)'\)", line)):
-                draw_population(Path(folder), seed=seed, individuals=8, encounters=4, photos_per_encounter=1)
+                draw_population(Path(folder), seed=seed, **drawn)
         elif words[0] == "cd":
             os.chdir(words[1])
         else:
@@ -84,3 +89,25 @@ def test_every_command_from_a_memory_card_runs(
     assert steps["photos"]["count"] == steps["detected"]["count"] == 128
     assert steps["viewpoint"]["count"] > 100
     assert steps["embedded"]["count"] == steps["viewpoint"]["count"]
+
+
+def _settings_of(name: str) -> dict[str, Any]:
+    """What a tutorial has its reader write into ``resight.toml``, all of it together."""
+    text = (ROOT / "docs" / "tutorials" / name).read_text(encoding="utf-8")
+    return tomlkit.parse("\n".join(re.findall(r"```toml\n(.*?)```", text, re.S))).unwrap()
+
+
+def test_every_command_for_answers_you_can_trust_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "answers-you-can-trust.md"
+    told = _settings_of(name)
+    quick = told["local"] | {"points": 48, "shortlist": 5}
+    template = tomlkit.parse(settings.TEMPLATE)
+    template["local"] = quick
+    monkeypatch.setattr(settings, "TEMPLATE", tomlkit.dumps(template))
+    monkeypatch.setattr(population, "SPECIES", population.SPECIES[:1])  # the others would only be drawn
+    monkeypatch.chdir(tmp_path)
+    _run_tutorial(name, capsys, individuals=20, encounters=3)
+    said = capsys.readouterr().out
+    print(said)

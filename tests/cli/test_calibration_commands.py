@@ -36,7 +36,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, population: Population) ->
     assert run(["--project", str(folder), "split", "s", "--protocol", "disjoint", "--train-fraction", "0.1"]) == 0
     settings = folder / "resight.toml"
     settings.write_text(
-        settings.read_text().replace("[local]\n", '[local]\nextractor = "xfeat"\npoints = 64\nshortlist = 4\n')
+        settings.read_text().replace(
+            "[local]\n", '[local]\nextractor = "xfeat"\npoints = 64\nshortlist = 4\nforeground = "box"\n'
+        )
     )
     return folder
 

@@ -20,7 +20,6 @@ from resight.matching.candidates import (
     Query,
     as_match,
     candidate_set,
-    find_candidates,
     parse_include,
     shortlist,
 )
@@ -58,8 +57,11 @@ def match(
     k: int = 20,
     include: Sequence[str] = (),
 ) -> Match:
+    """The three stages of an answer by the embedding alone."""
     embeddings = embeddings_of(vectors)
-    return find_candidates(query, gallery, embeddings, embeddings.row_of(), policy, k=k, include=include)
+    row_of = embeddings.row_of()
+    among = candidate_set(query, gallery, policy, row_of, include)
+    return as_match(query, among, shortlist(query, among, embeddings, row_of, k), model=embeddings.model)
 
 
 def test_the_nearest_come_first_whatever_their_individual() -> None:

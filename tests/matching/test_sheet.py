@@ -272,7 +272,7 @@ def test_probabilities_are_shown_with_their_intervals(tmp_path: Path) -> None:
 def test_a_probability_of_nought_is_one(tmp_path: Path) -> None:
     sure = match(p_new=0.0, candidates=(candidate(1, "Ayo", p_same=0.0, p_same_ci95=(0.0, 0.0)),))
     _, page = page_of(tmp_path, SheetEntry(sure, (QUERY,)))
-    assert "Probably known: P(new) <1 %." in page.text
+    assert "Probably known: P(new) <1 %, but no candidate stands out, the best has <1 %." in page.text
     assert "<1 % (<1–<1)" in page.text
     assert [bar["style"] for bar in page.all("i")] == ["width: 0.0%"]
 

@@ -205,3 +205,18 @@ def test_what_a_query_is(p_new: float, expected: str) -> None:
 
 def test_what_a_query_is_has_its_interval() -> None:
     assert new_or_known(0.87, (0.71, 0.95)) == "probably new: P(new) 87 % (71–95)"
+
+
+@pytest.mark.parametrize(
+    ("p_new", "p_same", "expected"),
+    [
+        (0.1, (0.25, None, 0.17), "probably known: P(new) 10 %, but no candidate stands out, the best has 25 %"),
+        (0.1, (0.5,), "probably known: P(new) 10 %"),
+        (0.1, (None,), "probably known: P(new) 10 %"),
+        (0.9, (0.05,), "probably new: P(new) 90 %"),
+    ],
+)
+def test_a_known_animal_that_no_candidate_is_for_sure(
+    p_new: float, p_same: tuple[float | None, ...], expected: str
+) -> None:
+    assert new_or_known(p_new, None, p_same) == expected

@@ -11,6 +11,7 @@ import typer
 from resight.cli.catalogue_commands import Json, open_project
 from resight.cli.output import SHOWN_PROBLEMS, emit, say, table
 from resight.errors import InputError
+from resight.matching.words import new_or_known, percent
 
 if TYPE_CHECKING:
     from resight.comparison import Comparison, SpeciesComparison
@@ -256,7 +257,8 @@ def _show_match(answer: Match) -> None:
     if answer.note:
         say(answer.note)
     if answer.p_new is not None:
-        say(f"P(new) {_probability(answer.p_new, answer.p_new_ci95)}")
+        said = new_or_known(answer.p_new, answer.p_new_ci95, [c.p_same for c in answer.candidates])
+        say(f"{said[0].upper()}{said[1:]}.")
     if answer.p_new_note:
         say(answer.p_new_note)
     with_points = any(c.evidence is not None for c in answer.candidates)
@@ -265,7 +267,7 @@ def _show_match(answer: Match) -> None:
     rows: list[tuple[object, ...]] = []
     for c in answer.candidates:
         points = (None, None) if c.evidence is None else (c.evidence.count, c.evidence.inliers)
-        p_same = None if c.p_same is None else _probability(c.p_same, c.p_same_ci95)
+        p_same = None if c.p_same is None else percent(c.p_same, c.p_same_ci95)
         rows.append((c.rank, c.individual_id or "not identified", p_same, f"{c.score:.3f}",
                      *(points if with_points else ()), _proposed(c), c.encounter, c.file_name))  # fmt: skip
     table(columns, rows, spare=("encounter", "viewpoint", "agreeing"))
@@ -274,11 +276,8 @@ def _show_match(answer: Match) -> None:
 
 
 def _named(one: NamedCandidate) -> str:
-    return f"{one.individual_id} ({one.score:.3f})" if one.p_same is None else f"{one.individual_id} ({one.p_same:.0%})"
-
-
-def _probability(p: float, interval: tuple[float, float] | None) -> str:
-    return f"{p:.0%}" if interval is None else f"{p:.0%} ({interval[0]:.0%} to {interval[1]:.0%})"
+    told = f"{one.score:.3f}" if one.p_same is None else percent(one.p_same)
+    return f"{one.individual_id} ({told})"
 
 
 def _proposed(candidate: Candidate) -> str | None:

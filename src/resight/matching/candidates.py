@@ -386,37 +386,6 @@ def as_match(
     )
 
 
-def find_candidates(
-    query: Query,
-    gallery: Sequence[Annotation],
-    embeddings: EmbeddingSet,
-    row_of: Mapping[str, int],
-    policy: Policy,
-    *,
-    k: int,
-    note: str | None = None,
-    include: Collection[str] = (),
-) -> Match:
-    """Answer a query by the embedding alone: the three stages one after another.
-
-    Args:
-        query: What is asked for.
-        gallery: All annotations of the species.
-        embeddings: Vectors by the same model as the query's.
-        row_of: ``embeddings.row_of()``, made once for many queries.
-        policy: The species' viewpoint policy.
-        k: How many annotations to return.
-        note: Carried into the answer.
-        include: As for :func:`candidate_set`.
-
-    Raises:
-        InputError: ``k`` below 1, or a reason that cannot be included.
-    """
-    among = candidate_set(query, gallery, policy, row_of, include)
-    scored = shortlist(query, among, embeddings, row_of, k)
-    return as_match(query, among, scored, model=embeddings.model, note=note)
-
-
 def _each_name_once(candidates: Sequence[Candidate]) -> tuple[NamedCandidate, ...]:
     best: dict[str, Candidate] = {}
     for candidate in candidates:

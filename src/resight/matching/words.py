@@ -23,6 +23,9 @@ far ahead are right, and most of those that are hardly ahead are wrong. Both tel
 PROBABLE = 0.8
 """From here on a P(new) is called probable: it is at least four times as likely as not."""
 
+STANDS_OUT = 0.5
+"""A candidate below this P(same) is more likely another animal."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -152,15 +155,26 @@ def did_not_help(species: str, by_cosine: float, by_all: float) -> str:
     )
 
 
-def new_or_known(p_new: float, ci95: tuple[float, float] | None = None) -> str:
-    """What P(new) says of a query, such as ``probably new: P(new) 87 % (71–95)``."""
+def new_or_known(p_new: float, ci95: tuple[float, float] | None = None, p_same: Sequence[float | None] = ()) -> str:
+    """What P(new) says of a query, such as ``probably new: P(new) 87 % (71–95)``.
+
+    Args:
+        p_new: The probability that the animal is none of those compared.
+        ci95: Its interval.
+        p_same: Of the candidates. Where an animal is probably known and none of them reaches one half, that is said:
+            few new animals are expected, and yet nothing here is the animal for sure.
+    """
+    best = max((p for p in p_same if p is not None), default=None)
     if p_new >= PROBABLE:
         verdict = "probably new"
     elif 1 - p_new >= PROBABLE:
         verdict = "probably known"
     else:
         verdict = "new or known, that is open"
-    return f"{verdict}: P(new) {percent(p_new, ci95)}"
+    told = f"{verdict}: P(new) {percent(p_new, ci95)}"
+    if verdict == "probably known" and best is not None and best < STANDS_OUT:
+        return f"{told}, but no candidate stands out, the best has {percent(best)}"
+    return told
 
 
 def percent(p: float, ci95: tuple[float, float] | None = None) -> str:
