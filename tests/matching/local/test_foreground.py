@@ -192,7 +192,7 @@ def test_what_is_not_sure_is_kept_told_and_not_used(
     estimates = Estimates(tmp_path)
     with caplog.at_level(logging.WARNING):
         estimates.fit("cow", chips())
-    assert "cow: nothing in the boxes stands out as one piece (0.50 of it, expected 0.90)" in caplog.text
+    assert "cow: nothing in the boxes stands out as one piece (50.0 % of it, expected 90 %)" in caplog.text
     for one in (estimates, Estimates(tmp_path)):
         assert one.is_fitted("cow")
         assert one.known("cow") is None

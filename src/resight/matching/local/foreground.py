@@ -277,8 +277,8 @@ class Estimates:
         found = fit_foreground(np.stack(cells))
         if not found.is_sure:
             logger.warning(
-                "%s: nothing in the boxes stands out as one piece (%.2f of it, expected %.2f); keypoints of the whole "
-                "box are compared", species, found.in_one, LEAST_IN_ONE,
+                "%s: nothing in the boxes stands out as one piece (%.1f %% of it, expected %.0f %%); keypoints of the "
+                "whole box are compared", species, 100 * found.in_one, 100 * LEAST_IN_ONE,
             )  # fmt: skip
         passport = _passport(species, {"species": species, "photos": len(cells)})
         document = {"weights": found.weights.tolist(), "bias": found.bias, "in_one": found.in_one}
