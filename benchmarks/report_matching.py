@@ -421,19 +421,32 @@ def show(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def main() -> int:
-    """Read, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def read_arguments(described: str | None) -> argparse.Namespace:
+    """The command line of a report: project, store, plan, and where to write."""
+    parser = argparse.ArgumentParser(description=described, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
     parser.add_argument("store", type=Path)
     parser.add_argument("plan", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def read_plan(path: Path) -> list[Study]:
+    """The studies of a plan."""
+    return [Study(**{**one, "ks": tuple(one.get("ks", Study.ks))}) for one in json.loads(path.read_text())]
+
+
+def known_pairs(store: Path, studies: Sequence[Study]) -> dict[str, KnownPairs]:
+    """Name of the way → what is known of its pairs, for all that some studies rest on."""
+    return {name: KnownPairs(store / "pairs" / name) for name in {way_of(one).folder_name for one in studies}}
+
+
+def main() -> int:
+    """Read, measure, write."""
+    arguments = read_arguments(__doc__)
     project = ProjectFolder(arguments.project)
-    studies = [Study(**{**one, "ks": tuple(one.get("ks", Study.ks))}) for one in json.loads(arguments.plan.read_text())]
-    known = {
-        name: KnownPairs(arguments.store / "pairs" / name) for name in {way_of(one).folder_name for one in studies}
-    }
+    studies = read_plan(arguments.plan)
+    known = known_pairs(arguments.store, studies)
     top1: list[Row] = []
     calibrated: list[Row] = []
     unknown: list[Row] = []

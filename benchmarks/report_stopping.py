@@ -12,17 +12,24 @@ Written are ``stopping.csv`` and ``stopping.md``.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from matching import KnownPairs, Studied, Study, open_study, way_of
-from report_matching import Row, between, first_right, percent, show, write_rows
+from matching import Studied, open_study
+from report_matching import (
+    Row,
+    between,
+    first_right,
+    known_pairs,
+    percent,
+    read_arguments,
+    read_plan,
+    show,
+    write_rows,
+)
 from resight.artefacts import write_text
 from resight.calibrating import FOLDS
 from resight.calibration.evidence import LOCAL_FEATURES
@@ -122,18 +129,10 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 def main() -> int:
     """Read, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("project", type=Path)
-    parser.add_argument("store", type=Path)
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = read_arguments(__doc__)
     project = ProjectFolder(arguments.project)
-    plan = [Study(**{**one, "ks": tuple(one.get("ks", Study.ks))}) for one in json.loads(arguments.plan.read_text())]
-    studies = [one for one in plan if one.queries is None]
-    known = {
-        name: KnownPairs(arguments.store / "pairs" / name) for name in {way_of(one).folder_name for one in studies}
-    }
+    studies = [one for one in read_plan(arguments.plan) if one.queries is None]
+    known = known_pairs(arguments.store, studies)
     rows: list[Row] = []
     groups: dict[str, list[Studied]] = {}
     for study in studies:

@@ -25,6 +25,7 @@ from resight.calibration.evidence import (
     Pairs,
     best_names,
     candidates_of,
+    species_of_rows,
 )
 from resight.calibration.fitting import CrossFusion, cross_fit, fit_fusion
 from resight.calibration.open_figures import OpenFigures, OperatingPoint, open_figures, operating_point
@@ -285,7 +286,7 @@ def _point(p_new: NDArray[np.float64], queries: OpenQueries, mine: Bools, share:
 
 def _reliability(pairs: Pairs, p: NDArray[np.float64], logit: NDArray[np.float64]) -> dict[str, dict[str, Reliability]]:
     """Species → view → figures; the uncalibrated cosine's under names of their own."""
-    species = np.array([group.species for group in pairs.groups], dtype=object)[pairs.group_of]
+    species = species_of_rows(pairs.groups, pairs.group_of)
     cosine = pairs.candidates.features.column("cosine")
     rank, cosine_rank = (_rank_of(scores, pairs.candidates.query) for scores in (logit, cosine))
     found: dict[str, dict[str, Reliability]] = {}
@@ -302,7 +303,7 @@ def _reliability(pairs: Pairs, p: NDArray[np.float64], logit: NDArray[np.float64
 
 
 def _first_right(pairs: Pairs, logit: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
-    species = np.array([group.species for group in pairs.groups], dtype=object)[pairs.group_of]
+    species = species_of_rows(pairs.groups, pairs.group_of)
     cosine = pairs.candidates.features.column("cosine")
     found = {}
     for name in sorted(set(species)):

@@ -6,7 +6,7 @@ Candidates are flat arrays, one row a pair of a query and a candidate; ``query``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -169,6 +169,17 @@ class Pairs:
             identity=self.identity[chosen],
             group_of=self.group_of[chosen],
         )
+
+
+def species_of_rows(groups: Sequence[Group], group_of: Ints) -> NDArray[np.object_]:
+    """(n,) the species of each row, whose ``group_of`` is its place in ``groups``."""
+    return np.array([group.species for group in groups], dtype=object)[group_of]
+
+
+def rows_by_species(groups: Sequence[Group], group_of: Ints) -> dict[str, Ints]:
+    """Species, in their order → its rows; as :func:`species_of_rows`."""
+    species = species_of_rows(groups, group_of)
+    return {name: np.flatnonzero(species == name) for name in sorted(set(species))}
 
 
 def candidates_of(

@@ -21,7 +21,17 @@ import numpy as np
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
-from resight.calibration.evidence import Bools, Candidates, Doubles, Group, Ints, PairFeatures, Pairs, standing_out
+from resight.calibration.evidence import (
+    Bools,
+    Candidates,
+    Doubles,
+    Group,
+    Ints,
+    PairFeatures,
+    Pairs,
+    rows_by_species,
+    standing_out,
+)
 from resight.calibration.fusion import (
     INTERCEPT,
     LOOKED,
@@ -132,7 +142,7 @@ def _have_enough(pairs: Pairs, settings: Settings) -> _Enough:
     def is_enough(rows: Ints) -> bool:
         return not_enough("", support_of(pairs, rows), settings) is None
 
-    by_species = _by_species(pairs)
+    by_species = rows_by_species(pairs.groups, pairs.group_of)
     return _Enough(
         is_enough(np.arange(len(pairs))),
         frozenset(name for name, rows in by_species.items() if is_enough(rows)),
@@ -148,7 +158,7 @@ def _have_enough(pairs: Pairs, settings: Settings) -> _Enough:
 
 def _fit_all(pairs: Pairs, settings: Settings, enough: _Enough) -> Fusion:
     columns, centre, scale = _standardise(pairs.candidates.features)
-    by_species = _by_species(pairs)
+    by_species = rows_by_species(pairs.groups, pairs.group_of)
     support = {name: support_of(pairs, rows) for name, rows in by_species.items()}
     fusion = Fusion(settings, columns, centre, scale, np.zeros(4), np.ones(4), None, {}, {}, support)
     if not enough.together:
@@ -198,8 +208,7 @@ class _Data:
 
 def _data(pairs: Pairs, settings: Settings, columns: tuple[str, ...], design: Doubles) -> _Data:
     candidates = pairs.candidates
-    weights = 1 / standing_out(np.zeros(len(pairs)), candidates.query, candidates.name).photos
-    weights = weights / weights.mean()
+    weights = name_weights(candidates)
     _, first, clusters = np.unique(pairs.identity, return_index=True, return_inverse=True)
     species = np.unique([group.species for group in pairs.groups], return_inverse=True)[1]
     return _Data(
@@ -305,11 +314,11 @@ def _not_zero(scale: Doubles) -> Doubles:
     return np.where(scale > 1e-9, scale, 1.0)
 
 
-def _by_species(pairs: Pairs) -> dict[str, Ints]:
-    """Each species' rows."""
-    of_pair = np.array([group.species for group in pairs.groups], dtype=object)[pairs.group_of]
-    names = sorted({pairs.groups[place].species for place in np.unique(pairs.group_of)})
-    return {name: np.flatnonzero(of_pair == name) for name in names}
+def name_weights(candidates: Candidates) -> Doubles:
+    """(n,) such that each name of a shortlist counts once; 1 on average."""
+    weights = 1 / standing_out(np.zeros(len(candidates)), candidates.query, candidates.name).photos
+    found: Doubles = weights / weights.mean()
+    return found
 
 
 def support_of(pairs: Pairs, rows: Ints) -> Support:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.calibration.evidence import Bools, Doubles, Group, Ints, Pairs, candidates_of
+from resight.calibration.evidence import Bools, Doubles, Group, Ints, Pairs, candidates_of, rows_by_species
 from resight.calibration.stopping import Length, Stop, find_stop, length_for, looked_at
 from resight.catalogue.policy import animal_of, individual_of, separates_sides, side_of
 from resight.catalogue.store import TEST, StoredSplit
@@ -152,7 +152,10 @@ def lengths_of(shortlists: Shortlists, *, wanted: float | None, longest: int) ->
     """
     same = shortlists.held & (shortlists.names == shortlists.individual[:, None])
     others = np.bincount(shortlists.gallery)[shortlists.gallery] - 1
-    can_match = {name: rows[shortlists.can_match[rows]] for name, rows in _rows_by_species(shortlists).items()}
+    can_match = {
+        name: rows[shortlists.can_match[rows]]
+        for name, rows in rows_by_species(shortlists.groups, shortlists.group_of).items()
+    }
     return {
         name: length_for(same[rows], others[rows], wanted=wanted, longest=longest) for name, rows in can_match.items()
     }
@@ -166,7 +169,7 @@ def stops_of(shortlists: Shortlists, local: LocalArrays, *, shortlist: int | Int
     sums = np.asarray(local["local_sum"], np.float64)[:, first]
     found = {
         name: find_stop(sums[rows], names[rows] == lists.individual[rows, None], held[rows], lists.individual[rows])
-        for name, rows in _rows_by_species(lists).items()
+        for name, rows in rows_by_species(lists.groups, lists.group_of).items()
     }
     return {name: stop for name, stop in found.items() if stop is not None}
 
@@ -206,8 +209,3 @@ def as_compared(columns: LocalArrays | None, held: Bools, decisive: Doubles | No
         return columns
     looked = looked_at(np.asarray(columns["local_sum"], np.float64), held, decisive)
     return {name: np.where(looked, values, np.nan) for name, values in columns.items()}
-
-
-def _rows_by_species(shortlists: Shortlists) -> dict[str, Ints]:
-    names = np.array([group.species for group in shortlists.groups], dtype=object)[shortlists.group_of]
-    return {name: np.flatnonzero(names == name) for name in sorted(set(names))}

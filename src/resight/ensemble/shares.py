@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.artefacts import Passport, write_json
-from resight.calibration.evidence import Bools, Doubles, Ints, standing_out
-from resight.calibration.fitting import support_of
+from resight.calibration.evidence import Doubles, Ints, rows_by_species
+from resight.calibration.fitting import name_weights, support_of
 from resight.calibration.fusion import Fit, Fusion, Settings, not_enough
 from resight.calibration.logistic import fit_logistic, softened
 from resight.calibration.shortlists import Shortlists, pairs_of
@@ -115,29 +115,27 @@ def fitted(
     settings = settings or Settings()
     pairs = pairs_of(shortlists, None, shortlist=shortlists.neighbours.shape[1])
     query, same = pairs.candidates.query, pairs.same
-    names = [group.species for group in pairs.groups]
-    species = np.array(names, dtype=object)[pairs.group_of]
-    support = {name: support_of(pairs, np.flatnonzero(species == name)) for name in set(names)}
+    rows_of = rows_by_species(pairs.groups, pairs.group_of)
+    support = {name: support_of(pairs, rows) for name, rows in rows_of.items()}
     lacking = not_enough(f"split {split!r}", support_of(pairs, np.arange(len(same))), settings)
     if lacking is not None:
         raise InputError(f"{lacking.reason} to weigh models against each other: take a split of more animals")
     cosines = np.stack([_cosines(one, shortlists.ids, query, pairs.gallery) for one in sets], axis=1)
     scale = np.where((spread := cosines.std(axis=0)) > 1e-9, spread, 1.0)
     design = np.concatenate([np.ones((len(cosines), 1)), (cosines - cosines.mean(axis=0)) / scale], axis=1)
-    weights = 1 / standing_out(np.zeros(len(query)), query, pairs.candidates.name).photos
-    weights = weights / weights.mean()
+    weights = name_weights(pairs.candidates)
     targets = softened(same, weights)
     signed = np.array([False, *(True for _ in sets)])
 
-    def fit(rows: Bools, towards: Doubles, sd: float) -> Doubles:
+    def fit(rows: Ints, towards: Doubles, sd: float) -> Doubles:
         strength = np.full(design.shape[1], 1 / sd**2)
         return fit_logistic(
             design[rows], targets[rows], weights[rows], signed=signed, towards=towards, strength=strength
         )
 
-    pooled = fit(np.ones_like(same), np.zeros(design.shape[1]), settings.pooled_sd)
+    pooled = fit(np.arange(len(same)), np.zeros(design.shape[1]), settings.pooled_sd)
     slopes = {
-        name: _as_slopes(pooled if len(support) == 1 else fit(species == name, pooled, settings.species_sd), scale)
+        name: _as_slopes(pooled if len(support) == 1 else fit(rows_of[name], pooled, settings.species_sd), scale)
         for name, one in sorted(support.items())
         if not_enough(name, one, settings) is None
     }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resight.embedding import EmbeddingSet
     from resight.matching.local.comparer import LocalComparer
     from resight.matching.local.pairs import Numbers
-    from resight.ranking import Ranking
+    from resight.ranking import Ints, Ranking
     from resight.settings import Policy
     from resight.types import Annotation
 
@@ -110,13 +110,8 @@ class CalibrationMethods(ProjectFolder):
             twice = lists.each({name: 2 * one.candidates for name, one in lengths.items()}, 2 * shortlist)
             lists = lists.cut(twice.astype(np.int64))
             by_id = {a.annotation_id: a for a in test}
-            local = self._local_arrays(
-                [by_id[key] for key in lists.ids],
-                [[lists.ids[row] for row in near if row >= 0] for near in lists.neighbours],
-                comparers,
-                species_of=frozen.species,
-                width=2 * shortlist,
-            )
+            queries = [by_id[key] for key in lists.ids]
+            local = self._local_arrays(queries, lists.neighbours, comparers, species_of=frozen.species)
         passport = passport_of(
             chosen.passport.decides,
             shortlist=shortlist,
@@ -245,27 +240,26 @@ class CalibrationMethods(ProjectFolder):
     def _local_arrays(
         self,
         queries: Sequence[Annotation],
-        candidates: Sequence[Sequence[str]],
+        neighbours: Ints,
         comparers: Mapping[str, LocalComparer],
         *,
         species_of: Mapping[str, str],
-        width: int,
     ) -> dict[str, Numbers]:
-        """Local evidence of many pairs, (queries, width); NaN where there is none."""
+        """Local evidence of each query with its (queries, width) neighbours, rows of the queries; NaN beside −1."""
         from resight.calibration.evidence import LOCAL_FEATURES
 
-        found = {name: np.full((len(queries), width), np.nan) for name in LOCAL_FEATURES}
+        ids = [one.annotation_id for one in queries]
+        candidates = [[ids[row] for row in near if row >= 0] for near in neighbours]
+        found = {name: np.full(neighbours.shape, np.nan) for name in LOCAL_FEATURES}
         by_species: dict[str, list[int]] = {}
         for row, one in enumerate(queries):
             by_species.setdefault(species_of[one.annotation_id], []).append(row)
         with self.database.reading() as connection:
-            outlines = store.outlines(connection, [one.annotation_id for one in queries])
+            outlines = store.outlines(connection, ids)
         for name, rows in sorted(by_species.items()):
             comparer = comparers[name]
             features = comparer.features([queries[row] for row in rows], outlines)
-            numbers = comparer.compare_all(
-                [queries[row].annotation_id for row in rows], [candidates[row] for row in rows], features
-            )
+            numbers = comparer.compare_all([ids[row] for row in rows], [candidates[row] for row in rows], features)
             for feature, values in numbers.items():
                 found[feature][rows, : values.shape[1]] = values
         return found
@@ -285,13 +279,7 @@ class CalibrationMethods(ProjectFolder):
             comparers = self._comparers([species])
             width = min(self._shortlist(rerank), ranking.neighbours.shape[1])
             near = ranking.neighbours[:, :width]
-            local = self._local_arrays(
-                [by_id[key] for key in ids],
-                [[ids[row] for row in rows if row >= 0] for rows in near],
-                comparers,
-                species_of=split.species,
-                width=width,
-            )
+            local = self._local_arrays([by_id[key] for key in ids], near, comparers, species_of=split.species)
             return reorder(ranking, fused_scores(species, ids, ranking, local, split))
 
         return by_local

@@ -36,7 +36,7 @@ def numbers_of(evidence: Evidence) -> tuple[float, float, float]:
     confidences = evidence.matches.confidences.astype(np.float64)
     agreeing = confidences if evidence.inliers is None else confidences[evidence.inliers]
     sure = float(np.count_nonzero(confidences >= SURE))
-    return float((confidences**2).sum()), sure, float((agreeing**2).sum())
+    return evidence.squared_confidence, sure, float((agreeing**2).sum())
 
 
 class PairStore:
